@@ -1,0 +1,93 @@
+# The study as a graph of notebook runs.  make demo, make study PROFILE=mini, or by hand:
+#   snakemake --cores all --config profile=mini        add -n to see the plan, without doing anything
+# An interrupted study goes on where it was: finished runs are kept, and an unfinished one resumes at its last epoch.
+import ast
+import sys
+from pathlib import Path
+
+from chromolib import parameters, paths
+
+PROFILE = config.get("profile", "demo")
+FILE = str(parameters.path("profile", PROFILE))
+STUDY = parameters.known() | parameters.load(FILE)  # the notebooks' defaults under the profile's values
+RUNS = f"{paths.runs()}/{PROFILE}"
+TABLES = {  # what each notebook leaves for the report
+    "01_data_exploration": ["data"],
+    "02_domain_similarity": ["table1_similarity"],
+    "04_statistics": ["table2_performance", "table3_architectures", "table4_approaches", "gains"],
+    "05_grad_cam": ["grad_cam"],
+}
+ALL_RUNS = expand(
+    f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/run.json",
+    task=STUDY["tasks"],
+    architecture=STUDY["architectures"],
+    approach=STUDY["approaches"],
+)
+
+
+def code(notebook):
+    """The notebook's code without comments, outputs and defaults: what a result depends on."""
+    return ast.dump(ast.parse(parameters.source(notebook)))
+
+
+def tables(notebook):
+    return [f"{RUNS}/tables/{name}.csv" for name in TABLES[notebook]]
+
+
+def parent(wildcards):
+    """The run on the other task that a run begins from, if its approach has one."""
+    name = parameters.load(parameters.path("approach", wildcards.approach))["parent"]
+    other = parameters.TASKS[wildcards.task]
+    return f"{RUNS}/{other}/{wildcards.architecture}/{name}/run.json" if name else []
+
+
+rule report:
+    input:
+        ALL_RUNS,
+        [tables(notebook) for notebook in TABLES],
+    output:
+        f"{RUNS}/index.html",
+    shell:
+        "{sys.executable:q} -m chromolib.report write {PROFILE:q}"
+
+
+rule train:
+    input:
+        parent,
+    output:
+        # run.json vouches for the rest of the folder; Snakemake deletes declared outputs of a failed job, so
+        # the weights and the resume state are not declared.
+        f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/run.json",
+    log:
+        f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/training.ipynb",
+    params:
+        code=code("03_training"),
+        values=parameters.load(FILE),
+        files=lambda wildcards: [
+            word
+            for kind, name in [("profile", PROFILE), ("architecture", wildcards.architecture), ("approach", wildcards.approach)]
+            for word in ("-f", str(parameters.path(kind, name)))
+        ],
+    resources:
+        gpu_slots=1,
+    shell:
+        "{sys.executable:q} -m chromolib.execute 03_training {log:q} {params.files:q} -p task {wildcards.task:q}"
+
+
+for notebook in TABLES:
+
+    rule:
+        name:
+            notebook[3:]
+        input:
+            ALL_RUNS if notebook in ("04_statistics", "05_grad_cam") else [],
+        output:
+            tables(notebook),
+        log:
+            f"{RUNS}/{notebook}.ipynb",
+        params:
+            notebook=notebook,
+            code=code(notebook),
+            values=parameters.load(FILE),
+        shell:
+            "{sys.executable:q} -m chromolib.execute {params.notebook} {log:q} -f {FILE:q}"

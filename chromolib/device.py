@@ -1,0 +1,50 @@
+"""The processor that computes, and the number format it computes in."""
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+
+def choose():
+    """The first CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_fast_bfloat16(device):
+    """Whether bf16 arithmetic is in hardware: on CUDA from Ampere on, on a CPU with AVX512-BF16 or AMX.
+
+    Elsewhere bf16 on a CPU is emulated and slower than fp32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def autocast(device, enabled=True):
+    """A context in which matrix products and convolutions run in bf16 where that is fast; fp32 elsewhere."""
+    if enabled and has_fast_bfloat16(device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def describe():
+    """The hardware as provenance: dict with device, processor, cores, threads, memory_gib."""
+    device = choose()
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "bfloat16": has_fast_bfloat16(device),
+    }
+
+
+def _processor():
+    with contextlib.suppress(OSError, StopIteration):  # Linux only; elsewhere platform knows
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor()

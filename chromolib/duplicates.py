@@ -1,0 +1,50 @@
+"""The same image twice, exactly or nearly."""
+
+import hashlib
+from collections import defaultdict
+
+import numpy as np
+from PIL import Image
+
+_SIDE = 32  # of the thumbnails that are compared [ours]
+_BLOCK = 1024  # rows of the similarity matrix at a time: 1024 x 28,136 float32 = 115 MB
+
+
+def identical(images):
+    """Groups of images that are equal pixel by pixel: list of lists of two or more ascending indices.
+
+    images: (n, h, w) uint8.
+    """
+    groups = defaultdict(list)
+    for index, image in enumerate(images):
+        groups[hashlib.sha256(np.ascontiguousarray(image)).digest()].append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def near_identical(images, threshold=0.999):
+    """Pairs that look alike: list of (i, j, similarity), i < j, most similar first, similarity >= threshold.
+
+    images: (n, h, w) uint8. The similarity is Pearson's correlation of 32 x 32 thumbnails [ours], in [-1, 1], so a
+    change of brightness or contrast does not hide a copy; a constant image resembles nothing. Exact copies are
+    among the pairs.
+    """
+    rows = _standardised_thumbnails(images)
+    pairs = []
+    for start in range(0, len(rows), _BLOCK):
+        similarity = (
+            rows[start : start + _BLOCK] @ rows[start:].T
+        )  # (block, n - start), entry (a, b): start + a, start + b
+        first, second = np.nonzero(np.triu(similarity >= threshold, k=1))
+        values = similarity[first, second]
+        pairs += zip((first + start).tolist(), (second + start).tolist(), values.tolist(), strict=True)
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
+
+
+def _standardised_thumbnails(images):
+    """(n, 1024) float32 rows of mean 0 and length 1, or all 0 for a constant image."""
+    rows = np.empty((len(images), _SIDE * _SIDE), np.float32)
+    for row, image in zip(rows, images, strict=True):
+        row[:] = np.asarray(Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.BOX)).ravel()
+    rows -= rows.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)

@@ -1,0 +1,32 @@
+"""Where things lie. Absolute, because papermill runs in the caller's folder and nbval in the notebook's."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+PARAMETERS = ROOT / "parameters"
+
+
+def _folder(variable, default):
+    return Path(os.environ.get(variable) or ROOT / default).expanduser().resolve()
+
+
+def data():
+    """Folder with the data sets as downloaded: CHROMOLIB_DATA, or data/ in the project."""
+    return _folder("CHROMOLIB_DATA", "data")
+
+
+def weights():
+    """Folder with ImageNet weights for work without a network: CHROMOLIB_WEIGHTS, or weights/ in the project."""
+    return _folder("CHROMOLIB_WEIGHTS", "weights")
+
+
+def cache():
+    """Folder for squared images, safe to delete: CHROMOLIB_CACHE, or .cache/ in the project."""
+    return _folder("CHROMOLIB_CACHE", ".cache")
+
+
+def runs():
+    """Folder with results: CHROMOLIB_RUNS, or runs/ in the project."""
+    return _folder("CHROMOLIB_RUNS", "runs")

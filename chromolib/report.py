@@ -1,0 +1,83 @@
+"""The index page of a profile: its tables, and links to every executed notebook as HTML."""
+
+import html
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from chromolib import files, paths, runs
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }}
+table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: 14px; display: block; overflow-x: auto }}
+td, th {{ border-bottom: 1px solid #ccc; padding: .25rem .7rem; text-align: left; white-space: nowrap }}
+</style></head><body><h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def write(profile):
+    """Convert the executed notebooks of runs/<profile> to HTML, write index.html beside them and return its path."""
+    folder = paths.runs() / profile
+    body = [_about(profile), "<h2>Notebooks</h2><ul>"]
+    for notebook in [*sorted(folder.glob("[0-9]*.ipynb")), *sorted(folder.glob("*/*/*/training.ipynb"))]:
+        page = _convert(notebook).relative_to(folder)
+        name = notebook.stem if page.parent == Path() else f"03_training: {' / '.join(page.parts[:-1])}"
+        body.append(f'<li><a href="{page}">{html.escape(name)}</a></li>')
+    body.append("</ul>")
+    for table in sorted((folder / "tables").glob("*.csv")):
+        content = pd.read_csv(table).to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="")
+        body.append(f'<h2><a href="tables/{table.name}">{table.stem}</a></h2>{content}')
+    with files.replacing(folder / "index.html") as temporary:
+        text = PAGE.format(title=f"Results of the profile {html.escape(profile)}", body="\n".join(body))
+        temporary.write_text(text, encoding="utf-8")
+    return folder / "index.html"
+
+
+def publish(profile):
+    """Copy tables, scores, predictions and run.json of a profile to runs/reference/, without weights and notebooks."""
+    source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
+    shutil.rmtree(target, ignore_errors=True)
+    for file in sorted(source.rglob("*")):
+        if file.suffix in (".csv", ".parquet", ".json") and "resume" not in file.parts:
+            copy = target / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+    return target
+
+
+def _about(profile):
+    """Two sentences: what was run, on what data and hardware, and that drawn images are drawings."""
+    records = [runs.record(file.parent) for file in sorted((paths.runs() / profile).glob("*/*/*/run.json"))]
+    if not records:
+        return "<p>No finished training run.</p>"
+    data = sorted({f"{record['data']['name']} ({record['data']['n']} images)" for record in records})
+    hardware = sorted({f"{record['hardware']['processor']}, {record['hardware']['device']}" for record in records})
+    torch = sorted({record["versions"]["torch"] for record in records})
+    text = (
+        f"{len(records)} finished runs; data: {', '.join(data)}; hardware: {', '.join(hardware)}; "
+        f"torch {', '.join(torch)}; training time {sum(record['seconds'] for record in records) / 60:.1f} minutes in all."
+    )
+    if any("synthetic" in name for name in data):
+        text += " The synthetic data sets are drawings: they show that the study runs, and say nothing about chromosomes."
+    return f"<p>{html.escape(text)}</p>"
+
+
+def _convert(notebook):
+    """Write the notebook as HTML beside it, unless that is already newer; return its path."""
+    page = notebook.with_suffix(".html")
+    if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
+        from nbconvert import HTMLExporter
+
+        text, _ = HTMLExporter().from_filename(str(notebook))
+        with files.replacing(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return page
+
+
+if __name__ == "__main__":
+    print({"write": write, "publish": publish}[sys.argv[1]](sys.argv[2]))

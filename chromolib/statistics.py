@@ -1,0 +1,201 @@
+"""Whether a difference between two approaches is more than chance: intervals, tests, corrections.
+
+Differences and their intervals are in the unit of what is passed in: fractions of 1 for `metrics.scores`.
+"""
+
+import numpy as np
+from scipy import optimize, stats
+
+from chromolib import metrics
+from chromolib.errors import StudyError
+from chromolib.intervals import Interval, check_level, draw_counts, percentile_interval
+
+_DRAWS_AT_ONCE = 1000  # with 5,474 images 22 MB of counts
+_METRICS = {
+    "macro_f1": metrics.macro_f1,
+    "accuracy": lambda hits, marks: 2 * hits.sum(axis=-1) / marks.sum(axis=-1),
+}
+
+
+def bootstrap_interval(differences, n_boot=10_000, level=0.95, seed=0):
+    """The paper's interval: percentile bootstrap of the mean of the fold differences (n_folds,). No p.
+
+    Of five folds it covers too little, 84 % instead of 95 % even where folds are independent [ours, simulated]; it is
+    here to reproduce the paper. Raises StudyError for fewer than two folds and for NaN.
+    """
+    differences = _numbers(differences, "differences", at_least=2)
+    drawn = np.random.default_rng(seed).integers(len(differences), size=(n_boot, len(differences)))
+    return percentile_interval(differences.mean(), differences[drawn].mean(axis=1), level)
+
+
+def corrected_t(differences, test_to_train=1 / 4, level=0.95):
+    """Corrected resampled t interval of the mean of the fold differences (n_folds,), with its two-sided p.
+
+    t = mean / sqrt((1 / n_folds + test_to_train) s^2) with n_folds - 1 degrees of freedom (Nadeau and Bengio 2003,
+    doi 10.1023/A:1024068626366); test_to_train is the images of a fold over those trained on, 1/4 for five folds.
+    Where all differences are equal p is 1 if they are zero, else 0. Raises StudyError for fewer than two folds and NaN.
+    """
+    differences = _numbers(differences, "differences", at_least=2)
+    check_level(level)
+    mean, freedom = differences.mean(), len(differences) - 1
+    error = _standard_error(differences.std(ddof=1), len(differences), test_to_train)
+    margin = stats.t.ppf((1 + level) / 2, freedom) * error
+    p = 2 * stats.t.sf(abs(mean) / error, freedom) if error > 0 else float(mean == 0)
+    return Interval(float(mean), float(mean - margin), float(mean + margin), float(p))
+
+
+def smallest_detectable(sd, n_folds=5, test_to_train=1 / 4, level=0.95, power=0.8):
+    """The true mean difference that `corrected_t` would find, with its sign, in a share `power` of studies. A float.
+
+    sd: standard deviation of the fold differences, in the unit of the answer. Exact (noncentral t) for normal
+    differences with the correlation between folds that the correction assumes.
+    """
+    check_level(level)
+    if not (np.isfinite(sd) and sd >= 0):
+        raise StudyError(f"sd: {sd} is not a standard deviation; give that of at least two fold differences")
+    if n_folds < 2:
+        raise StudyError(f"n_folds: {n_folds} has no spread; at least two folds are needed")
+    if not (1 - level) / 2 < power < 1:
+        raise StudyError(f"power: {power} must lie between {(1 - level) / 2:g} (that of no effect) and 1")
+    freedom = n_folds - 1
+    critical = stats.t.ppf((1 + level) / 2, freedom)
+    far = 2 * critical
+    while stats.nct.sf(critical, freedom, far) < power:
+        far *= 2
+    shift = optimize.brentq(lambda shift: stats.nct.sf(critical, freedom, shift) - power, 0, far)
+    return float(shift * _standard_error(sd, n_folds, test_to_train))
+
+
+def paired_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000, level=0.95, seed=0):
+    """Percentile bootstrap Interval of metric(a) - metric(b) on the same images, with a two-sided p.
+
+    predictions_a, predictions_b: DataFrames as in predictions.parquet (columns file, label, logit_0 .. logit_23), the
+    out-of-fold predictions of all folds together; rows are matched by file. The folds of a and b may differ.
+    metric: "macro_f1" or "accuracy", as in `metrics.scores`. groups: the column whose values are drawn with
+    replacement, the same for a and b: "cell" where cells are known, since the chromosomes of a cell depend on each
+    other; None draws single images.
+
+    p = 2 min(share of draws <= 0, share of draws >= 0), draws and shares counted with one more (so never 0), at
+    most 1. It tests neither more nor less than whether the interval holds zero.
+
+    Draws are exact but cheap: each group's hits and marks per class are counted once and summed by matrix product.
+    Raises StudyError for images, labels or groups that differ, doubled files, unknown cells, and a single group.
+    """
+    if metric not in _METRICS:
+        raise StudyError(f"metric: {metric!r} is unknown; choose one of {', '.join(_METRICS)}")
+    a, b = _aligned(predictions_a, predictions_b, groups)
+    members = np.arange(len(a)) if groups is None else np.unique(a[groups], return_inverse=True)[1]
+    n_groups = members.max() + 1
+    if n_groups < 2:
+        raise StudyError(f"groups: a single value of {groups or 'file'!r}; at least two are needed to resample")
+    # (n_groups, 2 approaches x 2 counts x 24)
+    table = np.hstack([_tally(frame, members) for frame in (a, b)]).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    sizes = np.diff([*range(0, n_boot, _DRAWS_AT_ONCE), n_boot])
+    totals = [np.ones((1, n_groups), np.float32) @ table]
+    totals += [draw_counts(n_groups, size, rng) @ table for size in sizes]
+    counts = np.concatenate(totals).reshape(-1, 2, 2, metrics.N_CLASSES).astype(np.float64)
+    values = _METRICS[metric](counts[:, :, 0], counts[:, :, 1])
+    differences = values[:, 0] - values[:, 1]
+    return percentile_interval(differences[0], differences[1:], level, _sign_p(differences[1:]))
+
+
+def holm(p_values):
+    """p-values (m,) adjusted so that rejecting those <= alpha keeps the family-wise error <= alpha (Holm 1979). (m,)."""
+    p = _probabilities(p_values)
+    order = np.argsort(p, kind="stable")
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return _back(np.minimum(raised, 1), order)
+
+
+def benjamini_hochberg(p_values):
+    """p-values (m,) adjusted so that rejecting those <= q keeps the false discovery rate <= q (1995). (m,) float64."""
+    p = _probabilities(p_values)
+    order = np.argsort(p, kind="stable")[::-1]
+    lowered = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
+    return _back(np.minimum(lowered, 1), order)
+
+
+def _standard_error(sd, n_folds, test_to_train):
+    if not (np.isfinite(test_to_train) and test_to_train >= 0):
+        raise StudyError(f"test_to_train: {test_to_train} is not a ratio of image counts; five folds have 1/4")
+    return float(sd * np.sqrt(1 / n_folds + test_to_train))
+
+
+def _numbers(values, name, at_least=1):
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or len(values) < at_least:
+        raise StudyError(f"{name}: expected a list of at least {at_least} numbers, not shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise StudyError(
+            f"{name}: value {np.flatnonzero(~np.isfinite(values))[0]} is not a finite number; leave no gaps"
+        )
+    return values
+
+
+def _probabilities(p_values):
+    p = _numbers(p_values, "p_values")
+    if p.min() < 0 or p.max() > 1:
+        raise StudyError(f"p_values: {p.min()}..{p.max()} leaves the range 0..1")
+    return p
+
+
+def _back(ordered, order):
+    values = np.empty_like(ordered)
+    values[order] = ordered
+    return values
+
+
+def _aligned(a, b, groups):
+    """Both tables indexed by file, in the order of a, after making sure that they speak of the same images."""
+    shared = ["label"] if groups is None or groups == "file" else ["label", groups]
+    for name, frame in (("predictions_a", a), ("predictions_b", b)):
+        _check_table(name, frame, shared)
+    unmatched = set(a["file"]) ^ set(b["file"])
+    if unmatched:
+        raise StudyError(
+            f"predictions_a, predictions_b: {len(unmatched)} images are in one only, such as {min(unmatched)}; "
+            "compare runs of the same data set"
+        )
+    a = a.set_index("file", drop=False)
+    b = b.set_index("file", drop=False).loc[a.index]
+    for column in shared:
+        if (a[column] != b[column]).any():
+            raise StudyError(
+                f"predictions_a, predictions_b: column {column} differs; compare runs of the same data set"
+            )
+    return a, b
+
+
+def _check_table(name, frame, shared):
+    missing = {"file", *shared, *_LOGITS} - set(frame.columns)
+    if missing:
+        raise StudyError(f"{name}: column {min(missing)} is absent; pass the table of a run's predictions.parquet")
+    if frame["file"].duplicated().any():
+        twice = frame["file"][frame["file"].duplicated()].iloc[0]
+        raise StudyError(f"{name}: {twice} occurs more than once; pool the folds of one run, each image once")
+    for column in shared:
+        if frame[column].isna().any():
+            raise StudyError(
+                f"{name}: {column} is unknown for {frame[column].isna().sum()} images; "
+                "resample images instead: groups=None"
+            )
+
+
+_LOGITS = [f"logit_{i}" for i in range(metrics.N_CLASSES)]
+
+
+def _tally(frame, members):
+    """Hits and marks of each class in each group (see metrics.f1): (n_groups, 2 x 24) int64."""
+    labels, logits = metrics.check(frame["label"].to_numpy(), frame[_LOGITS].to_numpy())
+    predicted = logits.argmax(axis=1)
+    hits, marks = np.zeros((2, members.max() + 1, metrics.N_CLASSES), np.int64)
+    np.add.at(hits, (members, labels), predicted == labels)
+    np.add.at(marks, (members, labels), 1)
+    np.add.at(marks, (members, predicted), 1)
+    return np.hstack([hits, marks])
+
+
+def _sign_p(differences):
+    tail = min((differences <= 0).sum(), (differences >= 0).sum())
+    return float(min(1, 2 * (tail + 1) / (len(differences) + 1)))

@@ -1,0 +1,261 @@
+"""Training one network on one fold: Adam, then SGD; each epoch is validated and the best one kept [paper].
+
+The images stay on the device as one-channel uint8, and are augmented there a batch at a time, every image with its
+own random draw. Each epoch draws from its own seed, so that a run that was interrupted and goes on ends exactly as
+one that was not.
+"""
+
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from chromolib import architectures, device, files
+from chromolib.errors import StudyError
+
+EVALUATION_BATCH = 64  # images; bounds memory, changes no result
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the fields are the parameters of the same names in notebook 03."""
+
+    batch_size: int  # images
+    adam_epochs: int
+    sgd_epochs: int
+    adam_learning_rate: float  # peak; falls along a cosine to 1 % of it within the phase
+    sgd_learning_rate: float  # likewise
+    momentum: float  # of SGD
+    weight_decay: float  # of both
+    blur_sigma: float  # pixels at 256 px: upper end of the uniform draw of the Gaussian blur's width
+    precision: str  # "auto": bf16 where the hardware has it, or "fp32"
+    seed: int  # of weights, order and augmentation
+
+    def __post_init__(self):
+        for name in ("batch_size", "adam_learning_rate", "sgd_learning_rate", "epochs"):
+            if getattr(self, name) <= 0:
+                raise StudyError(f"parameter {name!r}: {getattr(self, name)} must be above 0")
+        for name in ("adam_epochs", "sgd_epochs", "momentum", "weight_decay", "blur_sigma", "seed"):
+            if getattr(self, name) < 0:
+                raise StudyError(f"parameter {name!r}: {getattr(self, name)} must not be negative")
+        if self.precision not in ("auto", "fp32"):
+            raise StudyError(f"parameter 'precision': {self.precision!r} is neither 'auto' nor 'fp32'")
+
+    @property
+    def epochs(self):
+        """Epochs of both phases together."""
+        return self.adam_epochs + self.sgd_epochs
+
+
+@dataclass
+class Fit:
+    """What training a fold leaves: `history` has a row (dict) per epoch, `best` the weights of `best_epoch`."""
+
+    history: list
+    best: dict
+    best_epoch: int  # counted from 1
+    best_accuracy: float
+
+
+def seed_everything(*numbers):
+    """Seed torch's generators from a tuple of whole numbers, such as (seed, fold, epoch)."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)
+
+
+def progress(epochs):
+    """A function to pass as `report`: a bar in JupyterLab, and a line an epoch elsewhere, where a bar floods the log."""
+    if "JPY_SESSION_NAME" not in os.environ:  # set by Jupyter's server for the kernels of its users
+        return lambda row: print(f"fold {row['fold']}  epoch {row['epoch']}/{epochs}  {_summary(row)}", flush=True)
+    bar = tqdm(total=epochs, file=sys.stdout)
+
+    def advance(row):
+        bar.n = row["epoch"]
+        bar.set_description(f"fold {row['fold']}")
+        bar.set_postfix_str(_summary(row))
+
+    return advance
+
+
+def _summary(row):
+    loss, accuracy, seconds = row["train_loss"], row["validation_accuracy"], row["seconds"]
+    return f"loss {loss:.3f}  validation accuracy {accuracy:.3f}  {seconds:.1f} s"
+
+
+def augment(images, blur_sigma):
+    """Random flips and Gaussian blur, drawn for each image: (n, H, W) uint8 or float -> (n, H, W) float32.
+
+    Each image is flipped horizontally with probability 1/2, vertically with probability 1/2, and blurred with a
+    width drawn uniformly from 0.1 to 1 times `blur_sigma` (pixels at a side of 256; smaller images are blurred in
+    proportion). Draws come from torch's generator of the images' device.
+    """
+    n, height, width = images.shape
+    horizontal, vertical = torch.rand(2, n, 1, 1, device=images.device) < 0.5
+    images = torch.where(horizontal, images.flip(2), images)
+    images = torch.where(vertical, images.flip(1), images).float()
+    if blur_sigma == 0:
+        return images
+    sigma = torch.empty(n, device=images.device).uniform_(0.1, 1) * blur_sigma * height / 256
+    return _blur_matrix(height, sigma) @ images @ _blur_matrix(width, sigma).mT
+
+
+def _blur_matrix(side, sigma):
+    """One smoothing matrix an image, (n, side, side): rows are Gaussian weights that sum to 1, at the edges too."""
+    position = torch.arange(side, device=sigma.device, dtype=torch.float32)
+    distance = position[:, None] - position
+    weight = torch.exp(-0.5 * (distance / sigma[:, None, None]) ** 2)
+    return weight / weight.sum(2, keepdim=True)
+
+
+def prepare(model, place):
+    """The model on its device, in channels-last memory, with the CPU's slow case avoided; in place, returned."""
+    model.to(place, memory_format=torch.channels_last)
+    if place.type == "cpu":
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+                module.forward = partial(_in_fp32, type(module).forward, module)
+    return model
+
+
+def _in_fp32(forward, module, x):
+    """Depthwise convolutions in bf16 take about twice the time of fp32 on a CPU (measured, torch 2.14)."""
+    with torch.autocast("cpu", enabled=False):
+        return forward(module, x.float())
+
+
+def train_step(model, optimiser, images, labels, precision="auto"):
+    """One optimisation step on normalised images (n, 3, H, W) and labels (n,); the mean loss, still on the device."""
+    with device.autocast(images.device, precision == "auto"):
+        logits = model(images)
+    loss = functional.cross_entropy(logits.float(), labels)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
+
+
+@torch.inference_mode()
+def predict(model, architecture, images, precision="auto"):
+    """Logits (n, classes) float32 of uint8 images (n, H, W), both on the model's device."""
+    model.eval()
+    logits = []
+    for batch in images.split(EVALUATION_BATCH):
+        with device.autocast(images.device, precision == "auto"):
+            logits.append(model(architectures.normalise(batch, architecture)).float())
+    return torch.cat(logits)
+
+
+def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, state=None, report=None):
+    """Train a prepared model on the images of index `train`, and keep the epoch that is best on those of `monitor`.
+
+    images (n, H, W) uint8 and labels (n,) int64 are tensors on the model's device; train and monitor are integer
+    arrays. `state` is a path: the training is saved there after each epoch and goes on from there where it exists.
+    `report` is called with the row of each epoch. Returns a Fit; the model is left with the last epoch's weights.
+    Raises StudyError where the loss is no longer a number.
+    """
+    train = torch.as_tensor(train, device=images.device)
+    seen, truth = images[torch.as_tensor(monitor, device=images.device)], labels[monitor]
+    result, optimiser = Fit([], {}, 0, -1.0), None
+    if state and Path(state).exists():
+        result, optimiser = _resume(state, model, recipe)
+    for epoch in range(len(result.history) + 1, recipe.epochs + 1):
+        if optimiser is None or epoch == recipe.adam_epochs + 1:
+            optimiser = _optimiser(model, recipe, epoch)
+        started = time.perf_counter()
+        seed_everything(recipe.seed, fold, epoch)
+        loss = _train_epoch(model, architecture, optimiser, images, labels, train, recipe, epoch).item()
+        trained = time.perf_counter()
+        logits = predict(model, architecture, seen, recipe.precision)
+        row = {
+            "fold": fold,
+            "epoch": epoch,
+            "train_loss": loss,
+            "validation_loss": functional.cross_entropy(logits, truth).item(),
+            "validation_accuracy": (logits.argmax(1) == truth).float().mean().item(),
+            "learning_rate": optimiser.param_groups[0]["initial_lr"] * _cosine(_progress(recipe, epoch)[0]),
+            "seconds": time.perf_counter() - started,
+            "images_per_second": len(train) / (trained - started),
+        }
+        _keep(result, model, row)
+        if state:
+            _save(state, result, model, optimiser)
+        if report:
+            report(row)
+    return result
+
+
+def _train_epoch(model, architecture, optimiser, images, labels, train, recipe, epoch):
+    """One pass over the training images; the mean loss. Nothing in it waits for the device."""
+    model.train()
+    order = train[torch.randperm(len(train), device=images.device)]
+    batches = order.tensor_split(math.ceil(len(order) / recipe.batch_size))  # equal sizes: no lone last image
+    begin, end = _progress(recipe, epoch)
+    total = torch.zeros((), device=images.device)
+    for number, index in enumerate(batches):
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * _cosine(begin + (end - begin) * number / len(batches))
+        batch = architectures.normalise(augment(images[index], recipe.blur_sigma), architecture)
+        total += train_step(model, optimiser, batch, labels[index], recipe.precision) * len(index)
+    return total / len(order)
+
+
+def _optimiser(model, recipe, epoch):
+    """Adam for the first phase, SGD with momentum for the second [paper]; fused: one kernel for all parameters."""
+    if epoch <= recipe.adam_epochs:
+        rate, kind, extra = recipe.adam_learning_rate, torch.optim.Adam, {}
+    else:
+        rate, kind, extra = recipe.sgd_learning_rate, torch.optim.SGD, {"momentum": recipe.momentum}
+    groups = [{"params": list(model.parameters()), "initial_lr": rate}]
+    return kind(groups, lr=rate, weight_decay=recipe.weight_decay, fused=True, **extra)
+
+
+def _progress(recipe, epoch):
+    """How much of its phase is over before and after this epoch, each from 0 to 1."""
+    if epoch <= recipe.adam_epochs:
+        return (epoch - 1) / recipe.adam_epochs, epoch / recipe.adam_epochs
+    epoch -= recipe.adam_epochs
+    return (epoch - 1) / recipe.sgd_epochs, epoch / recipe.sgd_epochs
+
+
+def _cosine(progress):
+    """From 1 down to 0.01 along half a cosine."""
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _keep(result, model, row):
+    """Add the epoch's row, and copy the weights if it is the best so far; StudyError for a loss that is no number."""
+    if not math.isfinite(row["train_loss"]):
+        raise StudyError(
+            f"fold {row['fold']}, epoch {row['epoch']}: the training loss is {row['train_loss']}; the run stops here. "
+            "Lower adam_learning_rate or sgd_learning_rate, or set precision to 'fp32'"
+        )
+    result.history.append(row)
+    if row["validation_accuracy"] > result.best_accuracy:
+        result.best_accuracy, result.best_epoch = row["validation_accuracy"], row["epoch"]
+        result.best = {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _save(state, result, model, optimiser):
+    content = vars(result) | {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    with files.replacing(state) as temporary:
+        torch.save(content, temporary)
+
+
+def _resume(state, model, recipe):
+    try:
+        content = torch.load(state, map_location=next(model.parameters()).device, weights_only=True)
+    except Exception as error:
+        raise StudyError(f"{state}: the saved training cannot be read ({error}); delete it to start again") from error
+    model.load_state_dict(content.pop("model"))
+    moments, result = content.pop("optimiser"), Fit(**content)
+    optimiser = _optimiser(model, recipe, len(result.history))
+    optimiser.load_state_dict(moments)
+    return result, optimiser

@@ -1,0 +1,98 @@
+"""Parameter files against the notebooks' cells, and what stops a run."""
+
+import pytest
+import yaml
+
+from chromolib import parameters
+from chromolib.errors import StudyError
+
+FILES = [path for kind in ("profile", "architecture", "approach") for path in (parameters.PARAMETERS / kind).glob("*")]
+NOTEBOOKS = sorted(path.stem for path in parameters.NOTEBOOKS.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_name_in_a_file_is_a_parameter_of_the_same_type(file):
+    values, known = parameters.load(file), parameters.known()
+    assert values.keys() <= known.keys()
+    for name, value in values.items():
+        assert type(value) is type(known[name]), name
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_file_is_named_after_what_it_sets(file):
+    assert parameters.load(file)[file.parent.name] == file.stem
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_value_has_a_source(file):
+    text = file.read_text()
+    assert "[ours]" in text or "[paper]" in text or "https://" in text
+
+
+def test_a_name_has_the_same_type_in_all_notebooks():
+    types = {}
+    for notebook in NOTEBOOKS:
+        for name, value in parameters.defaults(notebook).items():
+            assert types.setdefault(name, type(value)) is type(value), f"{name} in {notebook}"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_defaults_are_what_python_makes_of_the_cell(notebook):
+    (cell,), _ = parameters._cells(notebook)
+    namespace = {}
+    exec(cell, {}, namespace)
+    assert parameters.defaults(notebook) == namespace
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_sise": 64}, "'image_sise'.*did you mean 'image_size'"),
+        ({"adam_learning_rate": "1e-4"}, "'adam_learning_rate'.*1.0e-4"),
+        ({"keep_head": 1}, "'keep_head'"),
+        ({"seed": True}, "'seed'"),
+        ({"folds": ["0"]}, "'folds'"),
+        ({"folds": []}, "'folds'"),
+        ({"approach": False}, "'approach'"),
+    ],
+)
+def test_unknown_or_mistyped_values_stop(values, message):
+    with pytest.raises(StudyError, match=message):
+        parameters.select("03_training", values)
+
+
+def test_whole_numbers_serve_where_a_fraction_is_expected():
+    assert parameters.select("03_training", {"momentum": 0}) == {"momentum": 0.0}
+
+
+def test_parameters_of_other_notebooks_are_left_to_them():
+    assert parameters.select("03_training", {"architectures": ["resnet34"], "seed": 3}) == {"seed": 3}
+
+
+def test_a_running_notebook_sees_what_papermill_injected_and_nothing_else():
+    namespace = parameters.defaults("03_training") | {"In": ["", "# Parameters\nsede = 1\n"], "sede": 1, "other": 2}
+    with pytest.raises(StudyError, match="'sede'.*did you mean 'seed'"):
+        parameters.check("03_training", namespace)
+    namespace["In"] = ["", "# Parameters\nseed = 7\n", "other = 2"]
+    assert parameters.check("03_training", namespace | {"seed": 7})["seed"] == 7
+
+
+def test_yaml_reads_1e_4_as_text_and_we_say_so(tmp_path):
+    file = tmp_path / "rate.yaml"
+    file.write_text("adam_learning_rate: 1e-4")
+    assert yaml.safe_load(file.read_text()) == {"adam_learning_rate": "1e-4"}
+    with pytest.raises(StudyError, match=r"write 1.0e-4"):
+        parameters.select("03_training", parameters.load(file))
+
+
+@pytest.mark.parametrize("text", ["a: [", "just words", ""])
+def test_a_damaged_file_is_named(tmp_path, text):
+    file = tmp_path / "damaged.yaml"
+    file.write_text(text)
+    with pytest.raises(StudyError, match=r"damaged\.yaml"):
+        parameters.load(file)
+
+
+def test_an_absent_file_lists_those_there_are():
+    with pytest.raises(StudyError, match="demo"):
+        parameters.path("profile", "dmeo")

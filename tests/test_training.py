@@ -1,0 +1,193 @@
+"""The trainer against plain PyTorch, SciPy and hand-computed values."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from chromolib import architectures, device, training
+from chromolib.errors import StudyError
+
+RECIPE = training.Recipe(
+    batch_size=8,
+    adam_epochs=2,
+    sgd_epochs=2,
+    adam_learning_rate=1e-2,
+    sgd_learning_rate=1e-2,
+    momentum=0.9,
+    weight_decay=1e-4,
+    blur_sigma=2.0,
+    precision="fp32",
+    seed=0,
+)
+NAME = "resnet34"  # whose mean and SD normalise the images
+
+
+def network():
+    """A small network with the parts that matter: depthwise convolution, batch norm, head."""
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.ReLU()]
+    return training.prepare(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)), CPU)
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def stripes():
+    """Forty noisy images of three classes: horizontal stripes, vertical stripes, none."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 3
+    wave = 100 * np.sin(np.arange(16))
+    pattern = np.stack([np.tile(wave[:, None], 16), np.tile(wave, (16, 1)), np.zeros((16, 16))])
+    images = np.clip(128 + pattern[labels] + rng.normal(0, 20, (40, 16, 16)), 0, 255).astype(np.uint8)
+    return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def train(stripes, recipe=RECIPE, **options):
+    model = network()
+    fit = training.fit(model, NAME, *stripes, np.arange(30), np.arange(30, 40), recipe, **options)
+    return fit, model.state_dict()
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_flips_are_drawn_for_each_image():
+    torch.manual_seed(0)
+    image = torch.arange(12, dtype=torch.uint8).reshape(3, 4)
+    flipped = training.augment(image.expand(400, 3, 4), blur_sigma=0)
+    variants = [image, image.flip(0), image.flip(1), image.flip(0, 1)]
+    counts = [(flipped == variant).all(2).all(1).sum().item() for variant in variants]
+    assert sum(counts) == 400
+    assert min(counts) > 60  # each is expected 100 times, with an SD of 8.7
+
+
+def test_blur_is_scipys_gaussian_away_from_the_edge():
+    image = np.zeros((41, 41), np.float32)
+    image[20, 20] = 1
+    for sigma in (0.8, 2.0):
+        smooth = training._blur_matrix(41, torch.tensor([sigma]))[0]
+        ours = smooth @ torch.from_numpy(image) @ smooth.T
+        np.testing.assert_allclose(ours, gaussian_filter(image, sigma, truncate=9), atol=1e-6)
+
+
+def test_blur_is_drawn_for_each_image_and_keeps_grey():
+    torch.manual_seed(0)
+    noise = torch.rand(1, 64, 64).expand(6, 64, 64) * 255
+    spread = training.augment(noise, blur_sigma=8.0).flatten(1).std(1)
+    assert len(spread.unique()) == 6
+    grey = training.augment(torch.full((3, 32, 32), 77, dtype=torch.uint8), blur_sigma=2.0)
+    torch.testing.assert_close(grey, torch.full((3, 32, 32), 77.0))
+
+
+def test_a_step_is_plain_pytorchs(stripes):
+    batch, labels = architectures.normalise(stripes[0], NAME), stripes[1]
+    ours, plain = network(), network()
+    loss = training.train_step(ours, training._optimiser(ours, RECIPE, 1), batch, labels, "fp32")
+    optimiser = torch.optim.Adam(plain.parameters(), lr=RECIPE.adam_learning_rate, weight_decay=RECIPE.weight_decay)
+    expected = nn.CrossEntropyLoss()(plain(batch), labels)
+    expected.backward()
+    optimiser.step()
+    torch.testing.assert_close(loss, expected.detach())
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_adam_then_sgd_each_along_a_cosine(stripes):
+    assert isinstance(training._optimiser(network(), RECIPE, 2), torch.optim.Adam)
+    assert isinstance(training._optimiser(network(), RECIPE, 3), torch.optim.SGD)
+    rates = [row["learning_rate"] for row in train(stripes)[0].history]
+    half = 1e-2 * (0.01 + 0.99 / 2)  # half way through a phase of two epochs
+    assert rates == pytest.approx([1e-2, half, 1e-2, half])
+
+
+def test_it_learns_and_keeps_the_best_epoch(stripes):
+    recipe = dataclasses.replace(RECIPE, adam_epochs=10, blur_sigma=0.5)
+    model = network()
+    images, labels = stripes
+    fit = training.fit(model, NAME, images, labels, np.arange(30), np.arange(30, 40), recipe)
+    accuracies = [row["validation_accuracy"] for row in fit.history]
+    assert fit.history[-1]["train_loss"] < fit.history[0]["train_loss"]
+    assert fit.best_epoch == 1 + int(np.argmax(accuracies))
+    model.load_state_dict(fit.best)
+    guesses = training.predict(model, NAME, images[30:], "fp32").argmax(1)
+    assert (guesses == labels[30:]).float().mean().item() == pytest.approx(max(accuracies))
+
+
+def test_same_seed_same_bits(stripes):
+    one, other, third = (train(stripes, dataclasses.replace(RECIPE, seed=seed)) for seed in (0, 0, 1))
+    assert same(one[1], other[1])
+    assert same(one[0].best, other[0].best)
+    assert not same(one[1], third[1])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_interrupted_and_resumed_is_the_same_to_the_bit(stripes, tmp_path, stop):
+    def pull_the_plug(row):
+        if row["epoch"] == stop:
+            raise KeyboardInterrupt
+
+    state = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(stripes, state=state, report=pull_the_plug)
+    (resumed, resumed_last), (whole, whole_last) = train(stripes, state=state), train(stripes)
+    assert len(resumed.history) == len(whole.history) == 4
+    assert same(resumed_last, whole_last)
+    assert same(resumed.best, whole.best)
+
+
+def test_a_damaged_state_is_named(stripes, tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"half a file")
+    with pytest.raises(StudyError, match=r"state\.pt.*delete it"):
+        train(stripes, state=tmp_path / "state.pt")
+
+
+def test_a_loss_that_is_no_number_stops(stripes):
+    with pytest.raises(StudyError, match=r"epoch \d: the training loss is .*adam_learning_rate"):
+        train(stripes, dataclasses.replace(RECIPE, adam_learning_rate=1e38))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("batch_size", 0), ("adam_learning_rate", -1.0), ("precision", "fp8"), ("seed", -1)]
+)
+def test_impossible_values_are_named(field, value):
+    with pytest.raises(StudyError, match=field):
+        dataclasses.replace(RECIPE, **{field: value})
+
+
+def test_no_epochs_at_all_is_refused():
+    with pytest.raises(StudyError, match="epochs"):
+        dataclasses.replace(RECIPE, adam_epochs=0, sgd_epochs=0)
+
+
+def test_depthwise_convolutions_stay_in_fp32_under_autocast():
+    model, seen = network(), {}
+    for number in (0, 1):
+        model[number].register_forward_hook(lambda module, _, out, number=number: seen.update({number: out.dtype}))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(torch.rand(2, 3, 16, 16))
+    assert seen == {0: torch.bfloat16, 1: torch.float32}
+
+
+@pytest.mark.skipif(not device.has_fast_bfloat16(CPU), reason="this processor has no bf16 arithmetic")
+def test_bf16_trains_like_fp32(stripes):
+    recipe = dataclasses.replace(RECIPE, adam_epochs=6, sgd_epochs=0)
+    losses = [train(stripes, dataclasses.replace(recipe, precision=kind))[0].history for kind in ("auto", "fp32")]
+    assert math.isclose(losses[0][-1]["train_loss"], losses[1][-1]["train_loss"], rel_tol=0.1)
+
+
+@pytest.mark.parametrize("n", [9, 16, 17])
+def test_every_image_is_seen_once_an_epoch(n, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "augment", lambda images, _: seen.append(images[:, 0, 0]) or images)
+    images = torch.arange(n, dtype=torch.uint8)[:, None, None].expand(n, 16, 16).contiguous()
+    recipe = dataclasses.replace(RECIPE, adam_epochs=1, sgd_epochs=0)
+    training.fit(network(), NAME, images, torch.zeros(n, dtype=torch.int64), np.arange(n), [0], recipe)
+    assert sorted(torch.cat(seen).tolist()) == list(range(n))
+    assert min(len(batch) for batch in seen) > 1  # a lone image has no batch statistics
