@@ -24,6 +24,7 @@ _MODULES = (
     "gradcam",
     "images",
     "intervals",
+    "measures",
     "metrics",
     "parameters",
     "paths",
@@ -34,6 +35,7 @@ _MODULES = (
     "similarity",
     "statistics",
     "synthetic",
+    "tables",
     "training",
 )
 

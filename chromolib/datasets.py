@@ -10,9 +10,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +19,6 @@ from chromolib import archives, files, images, paths
 from chromolib.errors import StudyError
 
 _FORMAT = 1  # raise it when the same files would give other squares: older caches are then left alone
-_BATCH = 512  # files in memory at a time
-_IMAGE_SUFFIXES = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _CELL_SIZE = 46
 
 _FROM_ZERO = {str(label): label for label in range(24)}
@@ -178,19 +174,12 @@ def _build(source, place, size):
     position = {name: index for index, (name, *_) in enumerate(entries)}
     squares = np.empty((len(entries), size, size), np.uint8)
     modes = Counter()
-
-    def prepare(member):
-        image, mode = images.read_with_mode(member[1], f"{place}/{member[0]}")
-        return member[0], images.square(image, size), mode
-
-    members = archives.members(place, position.__contains__)
-    with ThreadPoolExecutor() as pool:
-        while batch := list(islice(members, _BATCH)):
-            for name, square, mode in pool.map(prepare, batch):
-                squares[position[name]] = square
-                modes[mode] += 1
+    for name, data in archives.members(place, position.__contains__):
+        image, mode = images.read_with_mode(data, f"{place}/{name}")
+        squares[position[name]] = images.square(image, size)
+        modes[mode] += 1
     if source.stain != "natural":
-        remarks += [f"{n:,} images are stored as {mode}: read as grey" for mode, n in modes.items() if mode != "L"]
+        remarks += [f"images stored as {mode} and read as grey: {n:,}" for mode, n in modes.items() if mode != "L"]
     labels = [label for _, _, label, _ in entries]
     cells = [cell for *_, cell in entries]
     return _dataset(source.name, source.stain, squares, labels, cells, [file for _, file, *_ in entries], remarks)
@@ -201,14 +190,14 @@ def _index(source, place):
     matches, others = _matches(source, place)
     report = []
     if others:
-        report.append(f"{len(others):,} images are not in the layout of the set, such as {others[0]}: left out")
+        report.append(f"files not in the layout of the set, left out: {len(others):,} (such as {others[0]})")
     strays = [name for name, match in matches if match.groupdict().get("class") in source.strays]
     if strays:
-        report.append(f"{len(strays):,} images are in a class that is no chromosome: left out ({', '.join(strays)})")
+        report.append(f"images in a class that is no chromosome, left out: {len(strays):,} ({', '.join(strays)})")
     entries = [
         (name, match.group(), _label(source, place, name, match), match.groupdict().get("cell"))
         for name, match in matches
-        if name not in set(strays)
+        if name not in strays
     ]
     if source.regular_cells:
         entries = _first_regular_cells(entries, source.regular_cells)
@@ -218,13 +207,13 @@ def _index(source, place):
     twice = [file for file, count in Counter(file for _, file, *_ in entries).items() if count > 1]
     if twice:
         raise StudyError(
-            f"{place}: {len(twice):,} files are there twice, such as {twice[0]}. Keep one copy of the data set."
+            f"{place}: found twice, {twice[0]} and {len(twice) - 1:,} more files. Keep one copy of the data set."
         )
     return entries, report + _remarks_on_counts(source, entries)
 
 
 def _matches(source, place):
-    """[(member, match)] of the members in the layout, and the names of images that are not in it."""
+    """[(member, match)] of the members in the layout, and the names of the files that are not."""
     layout = re.compile(rf"(?<![^/])(?:{source.layout})$")
     matches, others = [], []
 
@@ -234,7 +223,7 @@ def _matches(source, place):
         match = layout.search(name)
         if match:
             matches.append((name, match))
-        elif name.lower().endswith(_IMAGE_SUFFIXES):
+        else:
             others.append(name)
         return False  # only the names are wanted here
 
@@ -336,11 +325,14 @@ def _cached(source, place, size):
 def _key(source, place):
     """Digest of what the squares are made from: the set's row, and the archive or the folder's list of files."""
     row = json.dumps(asdict(source))
-    if place.is_file():
-        content = files.sha256(place)
-    else:
-        stats = ((name, file.stat()) for name, file in archives.files(place))
-        content = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    try:
+        if place.is_dir():
+            stats = ((name, file.stat()) for name, file in archives.files(place))
+            content = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+        else:
+            content = files.sha256(place)
+    except OSError as error:
+        raise StudyError(f"{place}: cannot be read ({error}). Check the file and its permissions.") from error
     return hashlib.sha256(f"{_FORMAT}\n{row}\n{content}".encode()).hexdigest()
 
 

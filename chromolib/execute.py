@@ -16,7 +16,9 @@ import yaml
 from chromolib import parameters, paths
 from chromolib.errors import StudyError
 
-STARTS = 3  # several kernels starting at once can race for the same port: https://github.com/nteract/papermill/issues/511
+STARTS = (
+    3  # several kernels starting at once can race for the same port: https://github.com/nteract/papermill/issues/511
+)
 
 
 def run(notebook, output, values):

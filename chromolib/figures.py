@@ -7,8 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
+from scipy.optimize import isotonic_regression
+from scipy.spatial.distance import cdist, pdist
+from sklearn.decomposition import PCA
 
-from chromolib import CLASSES
+from chromolib import CLASSES, measures
 
 PALETTE = sns.color_palette("colorblind")
 APPROACH_COLOURS = dict(zip(("scratch", "imagenet", "two_step", "intermediate"), PALETTE, strict=False))
@@ -31,6 +34,213 @@ def _finish(figure):
     figure.tight_layout()
     plt.close(figure)
     return figure
+
+
+# -------------------------------------------------------------------------------------- 01 data exploration
+
+_GROUPS = (("1 2 3", "4 5"), ("6 7 8 9 10 11 12 X",), ("13 14 15", "16 17 18"), ("19 20", "21 22 Y"))
+
+
+def karyogram(data, cell=None):
+    """All chromosomes of one cell in the groups of the international nomenclature, homologues side by side.
+
+    cell: a name in `data.cells`; None composes a male set from the first images of each class. Each image is as high as
+    its square, so lengths cannot be compared between classes.
+    """
+    chosen = _composed(data.labels) if cell is None else np.flatnonzero(data.cells == cell)
+    light = measures.has_light_background(data.images)
+    rows = [[_pair(data, chosen, name, light) for name in " ".join(row).split()] for row in _GROUPS]
+    width = max(sum(pair.shape[1] for pair in row) + 60 * (len(row) - 1) for row in rows)
+    figure, axes = plt.subplots(len(rows), figsize=(10, 1.12 * len(rows) * 2560 / width))
+    for axis, groups, row in zip(axes, _GROUPS, rows, strict=True):
+        _karyogram_row(axis, row, " ".join(groups).split(), width, 255 * light)
+    return _finish(figure)
+
+
+def _karyogram_row(axis, pairs, names, width, background):
+    canvas = np.full((len(pairs[0]), width), background, np.uint8)
+    gap = (width - sum(pair.shape[1] for pair in pairs)) // len(pairs)
+    left = gap // 2
+    for pair, name in zip(pairs, names, strict=True):
+        canvas[:, left : left + pair.shape[1]] = pair
+        axis.text(left + pair.shape[1] / 2, len(canvas) + 8, name, ha="center", va="top", fontsize=11)
+        left += pair.shape[1] + gap
+    _show(axis, canvas)
+
+
+def _composed(labels):
+    """Two images of each autosome, one X and one Y: the first of each class."""
+    return np.concatenate([np.flatnonzero(labels == label)[: 2 if label < 22 else 1] for label in range(len(CLASSES))])
+
+
+def _pair(data, chosen, name, light):
+    """The images of one class among those chosen, cut to the chromosomes' width and set side by side."""
+    background = 255 * light
+    parts = [np.full((data.images.shape[1], 40), background, np.uint8)]
+    for image in data.images[chosen[data.labels[chosen] == CLASSES.index(name)]]:
+        mask = measures.foreground(image, light)
+        columns = np.flatnonzero(mask.any(axis=0))
+        parts += [np.where(mask, image, background)[:, columns[0] : columns[-1] + 1].astype(np.uint8), parts[0]]
+    return np.hstack(parts)
+
+
+def samples_per_class(data, count=3, seed=0):
+    """A few images of each class, drawn at random; a column a class, in two blocks of twelve."""
+    rng = np.random.default_rng(seed)
+    figure, blocks = plt.subplots(2, figsize=(10, 2 * (0.3 + 0.8 * count)))
+    for axis, classes in zip(blocks, np.split(np.arange(len(CLASSES)), 2), strict=True):
+        drawn = [_drawn(np.flatnonzero(data.labels == label), count, rng) for label in classes]
+        _show(axis, _sheet(data.images, np.transpose(drawn)))
+        for column, label in enumerate(classes):
+            axis.text((column + 0.5) / len(classes), 1.02, CLASSES[label], ha="center", transform=axis.transAxes)
+    return _finish(figure)
+
+
+def _drawn(places, count, rng):
+    """`count` of the places; fewer are filled up by repetition, since some sets hold a handful of Y."""
+    return rng.permutation(places)[np.arange(count) % len(places)]
+
+
+def _sheet(images, grid):
+    """The images whose indices (rows, columns) are given, on one sheet, at half their size."""
+    return np.vstack([np.hstack([images[index][::2, ::2] for index in row]) for row in grid])
+
+
+def class_balance(sets):
+    """Images of each class as bars, a colour a data set."""
+    figure, axis = plt.subplots(figsize=(10, 3.2))
+    places, width = np.arange(len(CLASSES)), 0.8 / len(sets)
+    for number, data in enumerate(sets):
+        counts = np.bincount(data.labels, minlength=len(CLASSES))
+        label = f"{data.name} ({data.stain}-band)"
+        axis.bar(places + (number - 0.5) * width, counts, width, color=DOMAIN_COLOURS[data.stain], label=label)
+    axis.set(xlabel="class", ylabel="images", xlim=(-0.6, 23.6))
+    axis.set_xticks(places, CLASSES)
+    axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+    return _finish(figure)
+
+
+def sizes(sets, tables):
+    """How long the chromosome is in its square (left), and how much of the square it covers in each class (right)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(2, 3))
+    for data, table in zip(sets, tables, strict=True):
+        colour = DOMAIN_COLOURS[data.stain]
+        shares = np.full(len(table), 100 / len(table))
+        left.hist(table["length"], np.arange(0, 105, 5), weights=shares, color=colour, alpha=0.6, label=data.name)
+        _by_class(right, data, table["area"])
+    left.set(xlabel="chromosome's longer side (% of the square's)", ylabel="images (%)")
+    right.set(xlabel="class", ylabel="area covered (% of the square)", ylim=(0, None))
+    left.legend(frameon=False)
+    return _finish(figure)
+
+
+def _by_class(axis, data, values):
+    """Median of each class as a line, its quartiles as a band."""
+    quartiles = values.groupby(data.labels).quantile([0.25, 0.5, 0.75]).unstack()
+    colour = DOMAIN_COLOURS[data.stain]
+    axis.plot(quartiles.index, quartiles[0.5], "o-", markersize=4, color=colour, label=data.name)
+    axis.fill_between(quartiles.index, quartiles[0.25], quartiles[0.75], color=colour, alpha=0.2, linewidth=0)
+    axis.set_xticks(range(len(CLASSES)), CLASSES, fontsize=9)
+
+
+def intensity_and_sharpness(sets, tables):
+    """Grey levels of all chromosomes' pixels (left), and sharpness in each class, on a logarithmic scale (right)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(2, 3))
+    for data, table in zip(sets, tables, strict=True):
+        shares = measures.grey_levels(data.images).reshape(-1, 8).sum(axis=1)
+        left.stairs(100 * shares, np.arange(0, 257, 8), color=DOMAIN_COLOURS[data.stain], linewidth=2, label=data.name)
+        _by_class(right, data, table["sharpness"])
+    left.set(xlabel="grey level (0 black, 255 white)", ylabel="pixels of chromosomes (%)", xlim=(0, 255))
+    right.set(xlabel="class", ylabel="variance of the Laplacian", yscale="log")
+    left.legend(frameon=False)
+    return _finish(figure)
+
+
+def cells_in_folds(data, splits):
+    """How many images of each cell the validation part of each fold holds; `splits` is {title: folds}."""
+    cells, members = np.unique(data.cells, return_inverse=True)
+    figure, axes = plt.subplots(1, len(splits), figsize=(10, 3.6), sharey=True, squeeze=False)
+    for axis, (title, folds) in zip(axes[0], splits.items(), strict=True):
+        counts = np.transpose([np.bincount(members[part], minlength=len(cells)) for _, part in folds])
+        bar = {"label": "images"}
+        sns.heatmap(counts, cmap="cividis", vmin=0, vmax=46, ax=axis, yticklabels=False, cbar_kws=bar)
+        axis.set(title=title, xlabel="fold in which they are validated")
+    axes[0, 0].set_ylabel(f"the {len(cells)} cells")
+    return _finish(figure)
+
+
+def most_alike(data, pairs):
+    """Pairs of images (i, j, similarity), one above the other, with the similarity and both file names."""
+    figure, axes = plt.subplots(2, len(pairs), figsize=(2.5 * len(pairs), 5), squeeze=False)
+    for column, (first, second, similarity) in zip(axes.T, pairs, strict=True):
+        _show(column[0], data.images[first], f"{similarity:.4f}\n{data.files[first].rsplit('/', 1)[-1]}")
+        _show(column[1], data.images[second], data.files[second].rsplit("/", 1)[-1])
+    return _finish(figure)
+
+
+# -------------------------------------------------------------------------------------- 02 domain similarity
+
+
+def samples(sets, count=12, seed=0):
+    """A row of images drawn at random from each data set."""
+    rng = np.random.default_rng(seed)
+    figure, axes = plt.subplots(len(sets), figsize=(10, 1.1 * len(sets)))
+    for axis, data in zip(axes, sets, strict=True):
+        chosen = _drawn(np.arange(len(data.files)), count, rng)
+        _show(axis, np.hstack(data.images[np.sort(chosen)]), f"{data.name} ({data.stain})")
+    return _finish(figure)
+
+
+def distances_and_kernels(features, bandwidths, count=400):
+    """Distances within two domains and between them (bars), and the kernel for each bandwidth (lines).
+
+    features: {name: (n, d)} of two domains, `count` images of each looked at; bandwidths: {reading: sigma^2}.
+    """
+    (name_x, x), (name_y, y) = ((name, part[:: max(1, len(part) // count)]) for name, part in features.items())
+    distances = {f"within {name_x}": pdist(x), f"within {name_y}": pdist(y), "between them": cdist(x, y).ravel()}
+    figure, axis = plt.subplots(figsize=(8, 3.6))
+    bins = np.linspace(0, max(values.max() for values in distances.values()), 60)
+    for colour, (label, values) in zip(PALETTE[:2] + [(0.4, 0.4, 0.4)], distances.items(), strict=True):
+        axis.hist(values, bins, density=True, histtype="step", linewidth=2, color=colour, label=label)
+    kernel = axis.twinx()
+    for style, (reading, bandwidth) in zip(("-", "--"), bandwidths.items(), strict=True):
+        kernel.plot(bins, np.exp(-(bins**2) / (2 * bandwidth)), style, color="black", label=f"kernel, {reading}")
+    axis.set(xlabel="distance between two images' features", ylabel="density of pairs", xlim=(0, bins[-1]))
+    kernel.set(ylabel="kernel", ylim=(0, 1.02))
+    kernel.spines["right"].set_visible(True)
+    figure.legend(*(first + second for first, second in zip(*(a.get_legend_handles_labels() for a in (axis, kernel)))))
+    return _finish(figure)
+
+
+def feature_map(features, sets):
+    """The features of all domains on their two principal axes, a point an image; `features` as `sets`, in order."""
+    pca = PCA(2, random_state=0).fit(np.concatenate(features))
+    figure, axis = plt.subplots(figsize=(7, 5))
+    for data, part in zip(sets, features, strict=True):
+        points = pca.transform(part)
+        colour, label = DOMAIN_COLOURS[data.stain], f"{data.name} ({data.stain})"
+        axis.scatter(*points.T, s=8, alpha=0.4, linewidth=0, color=colour, label=label)
+    share = 100 * pca.explained_variance_ratio_
+    axis.set(xlabel=f"first axis ({share[0]:.0f} % of the variance)", ylabel=f"second axis ({share[1]:.0f} %)")
+    axis.legend(frameon=False, markerscale=2.5)
+    return _finish(figure)
+
+
+def similarities(table, paper):
+    """MMD^2 of each pair with its interval, a colour a reading; crosses: the numbers of the paper {pair: value}."""
+    figure, axis = plt.subplots(figsize=(8, 3.2))
+    pairs = list(paper)
+    for number, (reading, rows) in enumerate(table.groupby("bandwidth", sort=False)):
+        rows = rows.set_index("pair").loc[pairs]
+        spans = np.abs(rows[["low", "high"]].to_numpy().T - rows["mmd2"].to_numpy())
+        height = np.arange(len(pairs)) + 0.15 * (2 * number - 1)
+        axis.errorbar(rows["mmd2"], height, xerr=spans, fmt="o", capsize=3, color=PALETTE[number], label=reading)
+    axis.plot(list(paper.values()), range(len(pairs)), "x", color="black", label="the paper's")
+    axis.set_yticks(range(len(pairs)), pairs)
+    axis.invert_yaxis()
+    axis.set(xlabel="MMD² with 95 % interval", xlim=(0, None))
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return _finish(figure)
 
 
 # ---------------------------------------------------------------------------------------------- 03 training
@@ -105,4 +315,78 @@ def worst_mistakes(data, predictions, count=12):
     for axis, row in zip(axes.flat, worst, strict=False):
         title = f"{CLASSES[guesses[row]]}, is {CLASSES[labels[row]]}"
         _show(axis, data.images[place[predictions["file"].iloc[row]]], title)
+    return _finish(figure)
+
+
+# -------------------------------------------------------------------------------------------- 04 statistics
+
+
+def gain_by_size(gains, facts, tasks):
+    """Change in Macro-F1 against log10(parameters) with both fold intervals, a panel a task; see `chromolib.tables`."""
+    figure, axes = plt.subplots(len(tasks), 1, figsize=(10, 4.4 * len(tasks)), squeeze=False, sharex=True)
+    size = np.log10(1e6 * facts.set_index("architecture")["parameters_millions"])
+    titles = facts.set_index("architecture")["title"]
+    margin = max(0.12, 0.5 - (size.max() - size.min()) / 2)
+    for axis, task in zip(axes.flat, tasks, strict=True):
+        rows = gains[gains["task"] == task]
+        x = size[rows["architecture"]].to_numpy()
+        axis.axhline(0, color="0.6", linewidth=1)
+        axis.vlines(x, rows["t_low"], rows["t_high"], color="0.35", linewidth=1, label="95 %, corrected resampled t")
+        axis.plot([x, x], [rows["t_low"], rows["t_high"]], "_", color="0.35", markersize=7)
+        axis.vlines(
+            x, rows["paper_low"], rows["paper_high"], color=PALETTE[1], linewidth=5, alpha=0.8,
+            label="95 %, percentile bootstrap of the folds (the paper's)",
+        )  # fmt: skip
+        axis.plot(x, rows["gain"], "o", color="black", markersize=5, zorder=3, label="mean of the folds")
+        axis.set(xlim=(size.min() - margin, size.max() + margin))
+        axis.set_ylabel(f"{task.replace('_', '-').capitalize()}: change in Macro-F1\n(percentage points)")
+        _names_above(axis, x, titles[rows["architecture"]])
+    axes.flat[-1].set_xlabel("log10 of the number of parameters")
+    axes.flat[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False, fontsize=10)
+    return _finish(figure)
+
+
+def _names_above(axis, x, names):
+    """A name above the axes for each x, moved sideways as little as keeps them apart, and a line down to its x."""
+    order = np.argsort(x, kind="stable")
+    steps = 0.026 * np.ptp(axis.get_xlim()) * np.arange(len(x))
+    apart = isotonic_regression(x[order] - steps).x + steps if len(x) else x
+    across = axis.get_xaxis_transform()
+    for place, at, name in zip(apart, x[order], np.asarray(names)[order], strict=True):
+        axis.axvline(at, color="0.88", linewidth=0.8, zorder=0)
+        axis.plot([at, place], [1, 1.06], color="0.7", linewidth=0.8, transform=across, clip_on=False)
+        axis.text(place, 1.07, name, transform=across, rotation=45, rotation_mode="anchor", fontsize=10)
+
+
+def best_and_last(scores, tasks):
+    """Macro-F1 of the kept epoch against that of the last one: a panel a task, a point a network and fold."""
+    figure, axes = plt.subplots(1, len(tasks), figsize=(4.9 * len(tasks), 4.4), squeeze=False)
+    for axis, task in zip(axes.flat, tasks, strict=True):
+        rows = scores[scores["task"] == task]
+        for approach, points in rows.groupby("approach", sort=False):
+            colour = APPROACH_COLOURS.get(approach, "0.4")
+            axis.plot(
+                100 * points["last_macro_f1"], 100 * points["macro_f1"], "o", color=colour, alpha=0.75, label=approach
+            )
+        if len(rows):
+            axis.axline((100 * rows["macro_f1"].mean(),) * 2, slope=1, color="0.6", linewidth=1, zorder=0)
+            axis.legend(frameon=False, loc="upper left")
+        axis.set(xlabel="Macro-F1 at the last epoch (%)", ylabel="Macro-F1 at the kept epoch (%)")
+        axis.set_title(task.replace("_", "-").capitalize(), loc="left")
+    return _finish(figure)
+
+
+def class_changes(changes, tasks):
+    """Change in the F1 of each class: bars are means over the networks, and dots the networks where there are more."""
+    figure, axes = plt.subplots(len(tasks), 1, figsize=(10, 3 * len(tasks)), squeeze=False, sharex=True)
+    for axis, task in zip(axes.flat, tasks, strict=True):
+        rows = changes[changes["task"] == task]
+        means = rows.groupby("class")["change"].mean().reindex(CLASSES)
+        axis.bar(CLASSES, means, color=PALETTE[0], alpha=0.65)
+        if rows["architecture"].nunique() > 1:
+            axis.plot(rows["class"], rows["change"], ".", color="0.25", markersize=4)
+        axis.axhline(0, color="0.6", linewidth=1)
+        axis.set_ylabel(f"{task.replace('_', '-').capitalize()}: change in F1\n(percentage points)")
+        axis.set_xlim(-0.6, len(CLASSES) - 0.4)
+    axes.flat[-1].set_xlabel("class")
     return _finish(figure)

@@ -63,7 +63,9 @@ def _about(profile):
         f"torch {', '.join(torch)}; training time {sum(record['seconds'] for record in records) / 60:.1f} minutes in all."
     )
     if any("synthetic" in name for name in data):
-        text += " The synthetic data sets are drawings: they show that the study runs, and say nothing about chromosomes."
+        text += (
+            " The synthetic data sets are drawings: they show that the study runs, and say nothing about chromosomes."
+        )
     return f"<p>{html.escape(text)}</p>"
 
 

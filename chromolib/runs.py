@@ -18,7 +18,19 @@ import pandas as pd
 import safetensors.torch
 import torch
 
-from chromolib import CLASSES, architectures, datasets, device, files, folds, metrics, paths, provenance, training
+from chromolib import (
+    CLASSES,
+    architectures,
+    datasets,
+    device,
+    files,
+    folds,
+    metrics,
+    parameters,
+    paths,
+    provenance,
+    training,
+)
 from chromolib.errors import StudyError
 from chromolib.parameters import TASKS
 
@@ -64,6 +76,12 @@ def predictions(path):
     return pd.read_parquet(path / "predictions.parquet")
 
 
+def save_table(table, profile, name):
+    """Write a DataFrame to runs/<profile>/tables/<name>.csv, for the report."""
+    with files.replacing(paths.runs() / profile / "tables" / f"{name}.csv") as temporary:
+        table.to_csv(temporary, index=False)
+
+
 def collect(root, profile):
     """The scores of all finished runs of a profile: a row per task, architecture, approach and fold.
 
@@ -79,6 +97,20 @@ def collect(root, profile):
     table = pd.concat(tables, ignore_index=True)
     first = ["task", "architecture", "approach"]
     return table[first + [name for name in table.columns if name not in first]]
+
+
+def ensure(settings, root=None):
+    """The folder of the finished run with these settings; where there is none it is trained, its parent first."""
+    path = folder(*(settings[name] for name in ("profile", "task", "architecture", "approach")), root)
+    if not (path / "run.json").exists():
+        if settings["start"] == "parent":
+            start = parameters.load(parameters.path("approach", settings["parent"]))
+            ensure(settings | start | {"task": TASKS[settings["task"]]}, root)
+        run = Run(settings, root)
+        for fold in settings["folds"]:
+            run.train(fold)
+        run.finish()
+    return path
 
 
 class Run:

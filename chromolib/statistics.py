@@ -10,6 +10,7 @@ from chromolib import metrics
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval, check_level, draw_counts, percentile_interval
 
+_LOGITS = [f"logit_{i}" for i in range(metrics.N_CLASSES)]
 _DRAWS_AT_ONCE = 1000  # with 5,474 images 22 MB of counts
 _METRICS = {
     "macro_f1": metrics.macro_f1,
@@ -75,10 +76,10 @@ def paired_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000
     replacement, the same for a and b: "cell" where cells are known, since the chromosomes of a cell depend on each
     other; None draws single images.
 
-    p = 2 min(share of draws <= 0, share of draws >= 0), draws and shares counted with one more (so never 0), at
-    most 1. It tests neither more nor less than whether the interval holds zero.
+    p = min(1, 2 (b + 1) / (n_boot + 1)), where b draws lie at zero or beyond it, on the side that has fewer: but for
+    the added one, the level at which the interval just reaches zero. Its least value is 2 / (n_boot + 1).
 
-    Draws are exact but cheap: each group's hits and marks per class are counted once and summed by matrix product.
+    Nothing is scored twice: each group's hits and marks per class are counted once; a draw only adds them up.
     Raises StudyError for images, labels or groups that differ, doubled files, unknown cells, and a single group.
     """
     if metric not in _METRICS:
@@ -101,7 +102,10 @@ def paired_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000
 
 
 def holm(p_values):
-    """p-values (m,) adjusted so that rejecting those <= alpha keeps the family-wise error <= alpha (Holm 1979). (m,)."""
+    """p-values (m,) adjusted for the family-wise error (Holm 1979): reject those <= alpha. (m,) float64, in [0, 1].
+
+    Raises StudyError for no values, NaN, and values outside [0, 1].
+    """
     p = _probabilities(p_values)
     order = np.argsort(p, kind="stable")
     raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -109,7 +113,10 @@ def holm(p_values):
 
 
 def benjamini_hochberg(p_values):
-    """p-values (m,) adjusted so that rejecting those <= q keeps the false discovery rate <= q (1995). (m,) float64."""
+    """p-values (m,) adjusted for the false discovery rate (Benjamini and Hochberg 1995): reject those <= q.
+
+    Returns (m,) float64 in [0, 1]; raises as `holm` does.
+    """
     p = _probabilities(p_values)
     order = np.argsort(p, kind="stable")[::-1]
     lowered = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
@@ -148,9 +155,9 @@ def _back(ordered, order):
 
 def _aligned(a, b, groups):
     """Both tables indexed by file, in the order of a, after making sure that they speak of the same images."""
-    shared = ["label"] if groups is None or groups == "file" else ["label", groups]
+    shared = ["label"] if groups is None else ["label", groups]
     for name, frame in (("predictions_a", a), ("predictions_b", b)):
-        _check_table(name, frame, shared)
+        _check_table(name, frame, groups)
     unmatched = set(a["file"]) ^ set(b["file"])
     if unmatched:
         raise StudyError(
@@ -167,22 +174,17 @@ def _aligned(a, b, groups):
     return a, b
 
 
-def _check_table(name, frame, shared):
-    missing = {"file", *shared, *_LOGITS} - set(frame.columns)
+def _check_table(name, frame, groups):
+    missing = {"file", "label", groups or "file", *_LOGITS} - set(frame.columns)
     if missing:
         raise StudyError(f"{name}: column {min(missing)} is absent; pass the table of a run's predictions.parquet")
     if frame["file"].duplicated().any():
         twice = frame["file"][frame["file"].duplicated()].iloc[0]
         raise StudyError(f"{name}: {twice} occurs more than once; pool the folds of one run, each image once")
-    for column in shared:
-        if frame[column].isna().any():
-            raise StudyError(
-                f"{name}: {column} is unknown for {frame[column].isna().sum()} images; "
-                "resample images instead: groups=None"
-            )
-
-
-_LOGITS = [f"logit_{i}" for i in range(metrics.N_CLASSES)]
+    if groups is not None and frame[groups].isna().any():
+        raise StudyError(
+            f"{name}: {groups} is unknown for {frame[groups].isna().sum()} images; resample images instead: groups=None"
+        )
 
 
 def _tally(frame, members):

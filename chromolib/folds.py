@@ -1,0 +1,81 @@
+"""Cross-validation folds, stratified by class; image by image as in the paper, or cell by cell."""
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from chromolib import CLASSES, duplicates
+from chromolib.errors import StudyError
+
+
+def split(labels, cells=None, n_folds=5, by="image", seed=0):
+    """Shuffled stratified folds: list of n_folds pairs (train, validation) of int64 index arrays, ascending.
+
+    labels: (n,) integers 0..23; cells: (n,) names, needed for by="cell". by="image" is the paper's protocol
+    (scikit-learn's StratifiedKFold): images of one cell fall on both sides. by="cell" keeps every cell on one side
+    (StratifiedGroupKFold), classes then being balanced only nearly. Raises StudyError for fewer than two folds, a label
+    outside 0..23, a class with fewer images than folds, and for by="cell" with unknown or too few cells.
+    """
+    labels, cells = np.asarray(labels), None if cells is None else np.asarray(cells)
+    _check(labels, cells, n_folds, by)
+    splitter, groups = (StratifiedKFold, None) if by == "image" else (StratifiedGroupKFold, cells)
+    parts = splitter(n_folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+    return [(train.astype(np.int64), validation.astype(np.int64)) for train, validation in parts]
+
+
+def inner(labels, train, cells=None, by="image", seed=0):
+    """Part of the training images that chooses the epoch, so that the fold itself is touched once.
+
+    labels, cells: (n,) as for `split`; train: indices into them. Returns (train, monitor), int64 indices into the
+    same arrays: a fifth of `train`, split like the folds themselves, becomes the monitor;
+    more where a class has fewer than five images there (a half where it has two). Raises as `split`.
+    """
+    train = np.asarray(train, np.int64)
+    part_labels, part_cells = np.asarray(labels)[train], None if cells is None else np.asarray(cells)[train]
+    rarest = np.unique(part_labels, return_counts=True)[1].min(initial=5)
+    kept, monitor = split(part_labels, part_cells, n_folds=max(2, rarest), by=by, seed=seed)[0]
+    return train[kept], train[monitor]
+
+
+def duplicates_across(folds, images):
+    """Identical images on both sides of a fold: list of (fold, training index, validation index), folds from 0.
+
+    folds: as `split` returns them; images: (n, h, w) uint8. Empty where no fold leaks.
+    """
+    groups = duplicates.identical(images)
+    found = []
+    for fold, (train, validation) in enumerate(folds):
+        train, validation = set(train.tolist()), set(validation.tolist())
+        found += [(fold, i, j) for group in groups for i in group if i in train for j in group if j in validation]
+    return found
+
+
+def _check(labels, cells, n_folds, by):
+    if by not in ("image", "cell"):
+        raise StudyError(f'folds by {by!r}: take "image" or "cell"')
+    if not isinstance(n_folds, int | np.integer) or n_folds < 2:
+        raise StudyError(f"n_folds: {n_folds!r} folds are not possible; take a whole number from 2 on")
+    if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "iu":
+        raise StudyError(f"labels: a list of whole numbers is needed, not {labels.shape} {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= len(CLASSES):
+        raise StudyError(f"labels: {labels.min()} to {labels.max()}, but classes are 0 to {len(CLASSES) - 1}")
+    counts = np.bincount(labels)
+    small = [f"{CLASSES[label]} ({counts[label]})" for label in np.flatnonzero((counts > 0) & (counts < n_folds))]
+    if small:
+        raise StudyError(
+            f"n_folds: {n_folds} folds, but of these chromosomes there are fewer images: {', '.join(small)}. "
+            "Take fewer folds or more images."
+        )
+    if by == "cell":
+        _check_cells(labels, cells, n_folds)
+
+
+def _check_cells(labels, cells, n_folds):
+    if cells is None:
+        raise StudyError(
+            'folds by "cell": the cells of this data set are unknown (as in CIR, whose file names do not tell the cell '
+            'of an image), so no split can keep them apart. Take folds by "image", or a set with cells.'
+        )
+    if cells.shape != labels.shape:
+        raise StudyError(f"cells: {len(cells)} names for {len(labels)} labels; give one for each image")
+    if len(np.unique(cells)) < n_folds:
+        raise StudyError(f"n_folds: {n_folds} folds, but only {len(np.unique(cells))} cells. Take fewer folds.")

@@ -1,0 +1,249 @@
+"""The study's tables, made from the scores, predictions and records of its runs; nothing here reads a result file.
+
+`scores` is the table of `runs.collect`: a row per task, architecture, approach and fold, scores as fractions of 1.
+`predictions` maps (task, architecture, approach) to the table of `runs.predictions`. What comes out is in per cent,
+and differences are in percentage points.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from chromolib import CLASSES, metrics, parameters, statistics
+from chromolib.architectures import TABLE, describe
+from chromolib.errors import StudyError
+from chromolib.intervals import Interval
+
+RUN = ["task", "architecture", "approach"]
+METRICS = ["macro_f1", "accuracy", "auc_ovr"]
+_GAIN = [
+    *("task", "architecture", "baseline", "against", "n_folds"),
+    *("gain", "sd", "paper_low", "paper_high", "t_low", "t_high", "t_p"),
+    *("pooled_gain", "pooled_low", "pooled_high", "pooled_p", "resampled"),
+]
+_METHODS = {  # of an interval for a gain: its columns, and the p to judge by where the interval is not enough
+    "percentile bootstrap of the folds (the paper's)": ("gain", "paper_low", "paper_high", None),
+    "corrected resampled t of the folds": ("gain", "t_low", "t_high", None),
+    "paired bootstrap of the pooled predictions": ("pooled_gain", "pooled_low", "pooled_high", None),
+    "the same, after Holm over all comparisons": ("pooled_gain", "pooled_low", "pooled_high", "pooled_p_holm"),
+}
+
+
+def select(scores, tasks, architectures, approaches, folds):
+    """The rows of `scores` that belong to the grid, in the order of the grid; StudyError where there are none."""
+    cells = list(itertools.product(tasks, architectures, approaches, folds))
+    found = scores.set_index([*RUN, "fold"])
+    found = found.loc[[cell for cell in cells if cell in found.index]].reset_index()
+    if found.empty:
+        raise StudyError(
+            f"no finished run of {', '.join(architectures)} on {', '.join(tasks)} in this profile; train some first, "
+            "or set profile, tasks, architectures, approaches and folds to those of runs that exist"
+        )
+    return found
+
+
+def missing(scores, tasks, architectures, approaches, folds):
+    """What the grid lacks: DataFrame with task, architecture, approach, missing_folds (text) and whole_run (bool).
+
+    A run with some of the folds is listed with those that it lacks. A whole grid gives an empty DataFrame.
+    """
+    present = set(scores[[*RUN, "fold"]].itertuples(index=False, name=None))
+    rows = []
+    for run in itertools.product(tasks, architectures, approaches):
+        absent = [fold for fold in folds if (*run, fold) not in present]
+        if absent:
+            rows.append((*run, ", ".join(map(str, absent)), len(absent) == len(folds)))
+    return pd.DataFrame(rows, columns=[*RUN, "missing_folds", "whole_run"])
+
+
+def protocol(records, image_size):
+    """What was run on what, from the contents of run.json (dicts): DataFrame, a row per task.
+
+    Raises StudyError for runs that cannot be compared: of another image size than `image_size` (pixels), or, within a
+    task, on other images, other folds, or with the epoch chosen otherwise.
+    """
+    sizes = sorted({record["parameters"]["image_size"] for record in records})
+    if len(sizes) > 1:
+        raise StudyError(f"runs of image sizes {sizes} in one profile; give each size a profile of its own")
+    if sizes != [image_size]:
+        raise StudyError(f"parameter 'image_size': {image_size}, but the runs have {sizes[0]}; set it to theirs")
+    tasks = dict.fromkeys(record["parameters"]["task"] for record in records)
+    return pd.DataFrame([_protocol(task, [r for r in records if r["parameters"]["task"] == task]) for task in tasks])
+
+
+def _protocol(task, records):
+    digests = {record["data"]["digest"] for record in records}
+    if len(digests) > 1:
+        raise StudyError(f"{task}: its runs saw {len(digests)} different sets of images; train them again on one")
+    settings = [record["parameters"] for record in records]
+    for name in ("n_folds", "folds_by", "split_seed", "select_on"):
+        values = {setting[name] for setting in settings}
+        if len(values) > 1:
+            raise StudyError(f"{task}: its runs differ in {name!r} ({values}); give each value a profile of its own")
+    first, data = settings[0], records[0]["data"]
+    return {
+        "task": task,
+        "data": data["name"] + (" (drawings)" if data["name"].startswith("synthetic") else ""),
+        "images": data["n"],
+        "pixels": first["image_size"],
+        "epochs": _listed(f"{setting['adam_epochs']} Adam + {setting['sgd_epochs']} SGD" for setting in settings),
+        "folds": f"of {first['n_folds']}, by {first['folds_by']}",
+        "epoch_chosen_on": first["select_on"],
+        "runs": len(records),
+        "hardware": _listed(f"{r['hardware']['processor']}, {r['hardware']['device']}" for r in records),
+        "torch": _listed(record["versions"]["torch"] for record in records),
+        "training_minutes": sum(record["seconds"] for record in records) / 60,
+    }
+
+
+def _listed(values):
+    return "; ".join(sorted(set(values)))
+
+
+def performance(scores):
+    """Table 2: a row per task, architecture and approach, with n_folds, and of each metric <name>_mean and <name>_sd.
+
+    In per cent, over the folds; SD with n - 1, NaN for one fold. A fold without a value makes its mean NaN.
+    """
+    groups = scores.groupby(RUN, sort=False)
+    columns = {"n_folds": groups.size()}
+    for name in METRICS:
+        columns[f"{name}_mean"] = 100 * groups[name].mean(skipna=False)
+        columns[f"{name}_sd"] = 100 * groups[name].std(skipna=False)
+    return pd.DataFrame(columns).reset_index()
+
+
+def wide(table, metric):
+    """Table 2 for reading: a metric of `performance` as text "mean ± SD", architectures down, approaches across."""
+    text = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(table[f"{metric}_mean"], table[f"{metric}_sd"], strict=True)]
+    text = pd.Series(text, index=pd.MultiIndex.from_frame(table[RUN]))
+    tasks, names, approaches = (list(dict.fromkeys(table[name])) for name in RUN)
+    columns = pd.MultiIndex.from_product([tasks, approaches])
+    return text.unstack(["task", "approach"]).reindex(names, columns=columns).fillna("")
+
+
+def architectures(names, image_size):
+    """Table 3: a row per architecture: title, parameters in millions (24-class head), GMAC, GFLOPs, note.
+
+    GMAC: 10^9 multiply-adds for an image of `image_size` pixels. GFLOPs counts each as two operations, so it is twice
+    that; many papers call GMAC "GFLOPs", which the note says.
+    """
+    rows = []
+    for name in names:
+        facts = describe(name, image_size)
+        size, cost = facts["parameters"] / 1e6, facts["gmacs"]
+        note = "; ".join(part for part in ("GFLOPs = 2 x GMAC", TABLE[name].note) if part)
+        rows.append((name, TABLE[name].title, size, image_size, cost, 2 * cost, note))
+    columns = ["architecture", "title", "parameters_millions", "image_size", "gmac", "gflops", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def approaches(names, n_architectures, n_folds):
+    """Table 4, from parameters/approach/*.yaml: approach, first_weights, steps, trainings, trainings_per_task.
+
+    trainings: those that lead to one network. trainings_per_task: those that the study runs for the approach on one
+    task. They are as many for every approach, because a first step is the run of another approach on the other task.
+    """
+    rows = []
+    for name in names:
+        steps = _steps(name)
+        parent = _approach(name)["parent"]
+        first = f"those of {parent} on the other staining" if parent else steps[0]
+        rows.append((name, first, " → ".join(steps), len(steps) - 1, n_architectures * n_folds))
+    return pd.DataFrame(rows, columns=["approach", "first_weights", "steps", "trainings", "trainings_per_task"])
+
+
+def _approach(name):
+    return parameters.load(parameters.path("approach", name))
+
+
+def _steps(name):
+    """The way of an approach, as a list of words from the first weights to the target."""
+    values = _approach(name)
+    if values["start"] != "parent":
+        return [{"random": "random weights", "imagenet": "ImageNet"}[values["start"]], "target staining"]
+    return [*_steps(values["parent"])[:-1], "other staining", "target staining"]
+
+
+def gains(scores, predictions, baseline="imagenet", against="two_step", draws=10_000, seed=0):
+    """The difference in Macro-F1, `against` minus `baseline`: a row per task and architecture that has both.
+
+    gain, sd: mean and SD of the paired fold differences. paper_low, paper_high: the paper's 95 % interval
+    (`statistics.bootstrap_interval`). t_low, t_high, t_p: `statistics.corrected_t`, with the runs' own ratio of
+    validation to training images. NaN for a single fold. pooled_gain, pooled_low, pooled_high, pooled_p:
+    `statistics.paired_bootstrap` of all folds' predictions, over the groups named in `resampled`: cells where they are
+    known, else images. pooled_p_holm: adjusted over all rows. All but n_folds and p in percentage points.
+
+    Raises StudyError for two approaches that do not have the same folds.
+    """
+    rows = [_gain(*pair, draws, seed) for pair in _pairs(scores, predictions, baseline, against)]
+    table = pd.DataFrame(rows, columns=_GAIN).assign(baseline=baseline, against=against)
+    table["pooled_p_holm"] = statistics.holm(table["pooled_p"]) if rows else []
+    return table
+
+
+def _pairs(scores, predictions, baseline, against):
+    """Of each task and architecture that has both: the names, scores by fold, and predictions, `against` first."""
+    for (task, architecture), rows in scores.groupby(["task", "architecture"], sort=False):
+        a, b = (rows[rows["approach"] == name].set_index("fold").sort_index() for name in (against, baseline))
+        if a.empty or b.empty:
+            continue  # listed by `missing`
+        if list(a.index) != list(b.index):
+            raise StudyError(
+                f"{task}, {architecture}: {against} has folds {list(a.index)}, {baseline} has {list(b.index)}; "
+                "train the missing ones, or set `folds` to those that both have"
+            )
+        tables = (predictions[task, architecture, name] for name in (against, baseline))
+        p, q = (table[table["fold"].isin(a.index)] for table in tables)
+        matched = p[["file", "fold"]].merge(q[["file", "fold"]], on="file")
+        if (matched["fold_x"] != matched["fold_y"]).any():
+            raise StudyError(f"{task}, {architecture}: {against} and {baseline} cut the images into different folds")
+        yield (task, architecture), (a, b), (p, q)
+
+
+def _gain(names, scores, predictions, draws, seed):
+    a, b = scores
+    differences = (a["macro_f1"] - b["macro_f1"]).to_numpy()
+    sd, paper, corrected = np.nan, *2 * [Interval(np.nan, np.nan, np.nan, np.nan)]
+    if len(differences) > 1:
+        sd = differences.std(ddof=1)
+        paper = statistics.bootstrap_interval(differences, draws, seed=seed)
+        corrected = statistics.corrected_t(differences, a["n_validation"].sum() / a["n_train"].sum())
+    groups = None if predictions[0]["cell"].isna().all() else "cell"
+    pooled = statistics.paired_bootstrap(*predictions, "macro_f1", groups, draws, seed=seed)
+    points = {"gain": differences.mean(), "sd": sd, "paper_low": paper.low, "paper_high": paper.high}
+    points |= {"t_low": corrected.low, "t_high": corrected.high}
+    points |= {"pooled_gain": pooled.estimate, "pooled_low": pooled.low, "pooled_high": pooled.high}
+    row = dict(zip(("task", "architecture"), names, strict=True)) | {name: 100 * x for name, x in points.items()}
+    row |= {"n_folds": len(differences), "t_p": corrected.p, "pooled_p": pooled.p, "resampled": groups or "image"}
+    return row
+
+
+def excluding_zero(table):
+    """How many intervals of `gains` lie above and below zero, by method: DataFrame method, above, below, comparisons.
+
+    After Holm a comparison counts where the adjusted p is at most 0.05.
+    """
+    rows = []
+    for method, (gain, low, high, p) in _METHODS.items():
+        out = table[p] <= 0.05 if p else (table[low] > 0) | (table[high] < 0)
+        above, below = ((out & (sign * table[gain] > 0)).sum() for sign in (1, -1))
+        rows.append((method, above, below, table[low].notna().sum()))
+    return pd.DataFrame(rows, columns=["method", "above", "below", "comparisons"])
+
+
+def class_changes(scores, predictions, baseline="imagenet", against="two_step"):
+    """Change in the F1 of each class, in points, pooled over the folds: task, architecture, class, images, change.
+
+    A row per class of each task and architecture that has both approaches; NaN for a class that is neither there nor
+    predicted. Raises StudyError as `gains` does.
+    """
+    rows = []
+    for names, _, tables in _pairs(scores, predictions, baseline, against):
+        labels = [table["label"].to_numpy() for table in tables]
+        logits = [table.filter(like="logit_").to_numpy() for table in tables]
+        after, before = (metrics.f1_per_class(*pair) for pair in zip(labels, logits, strict=True))
+        counts = np.bincount(labels[0], minlength=len(CLASSES))
+        rows += [(*names, *values) for values in zip(CLASSES, counts, 100 * (after - before), strict=True)]
+    return pd.DataFrame(rows, columns=["task", "architecture", "class", "images", "change"])

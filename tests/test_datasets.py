@@ -1,0 +1,394 @@
+"""Loaders on drawn layouts, and on the real sets where they are at hand."""
+
+import hashlib
+import io
+import shutil
+import tarfile
+import zipfile
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chromolib import datasets, images
+from chromolib.errors import StudyError
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def encoded(level, format="TIFF", shape=(20, 12), mode="L"):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full(shape, level, np.uint8)).convert(mode).save(buffer, format)
+    return buffer.getvalue()
+
+
+def write_folder(place, content):
+    for name, data in content.items():
+        file = place / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+
+
+def tar_of(content, mode="w:gz"):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, data in content.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def write_zip(path, content):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+def drawn_cir():
+    """The 24 labels, twice, in the layout of the authors' file list."""
+    return {
+        f"origin/{7 + copy}15412{label:05d}.{label}7.{label}.tiff": encoded(10 * label + copy, shape=(24, 24))
+        for label in range(24)
+        for copy in range(2)
+    }
+
+
+def drawn_bioimlab(cells=("1", "2", "10")):
+    """Whole karyotypes; the first cell XX, the others XY, one of which calls its X 23a."""
+    found = {}
+    for cell in cells:
+        sexes = ["23a", "23b"] if cell == cells[0] else ["23a" if cell == cells[-1] else "23", "24"]
+        for number in [*(f"{n}{copy}" for n in range(1, 23) for copy in "ab"), *sexes]:
+            found[f"single_chromosomes/{cell}/{cell} {number}.bmp"] = encoded(len(found) % 250, "BMP")
+    return found
+
+
+def drawn_imagenette():
+    return {
+        f"imagenette2-160/{part}/{wnid}/{wnid}_{number}.JPEG": encoded(40 * number, "JPEG", (30, 50), "RGB")
+        for part in ("train", "val")
+        for wnid in ("n01440764", "n03888257")
+        for number in range(1, 4)
+    }
+
+
+def check_cir(dataset):
+    assert (dataset.name, dataset.stain, dataset.cells) == ("cir", "G", None)
+    assert dataset.images.shape == (48, 16, 16) and dataset.images.dtype == np.uint8
+    assert dataset.labels.dtype == np.int64
+    assert Counter(dataset.labels.tolist()) == dict.fromkeys(range(24), 2)
+    levels = dataset.images[:, 8, 8]
+    np.testing.assert_array_equal(np.sort(levels // 10), np.sort(dataset.labels))
+    np.testing.assert_array_equal(levels // 10, dataset.labels)
+    assert all(file.endswith(f".{label}.tiff") for file, label in zip(dataset.files, dataset.labels, strict=True))
+    assert any("2,986" in line for line in dataset.report)  # far fewer than the whole set
+
+
+def lay_out_cir(root, kind):
+    content, repository = drawn_cir(), "CIR-Net-master/data/origin.tar.gz"
+    root.mkdir()
+    if kind == "folder":
+        write_folder(root / "cir", content)
+    elif kind == "tar.gz":
+        (root / "origin.tar.gz").write_bytes(tar_of(content))
+    elif kind == "zip":
+        write_zip(root / "cir.zip", content)
+    elif kind == "repository zip":
+        write_zip(root / "CIR-Net-master.zip", {repository: tar_of(content), "CIR-Net-master/README.md": b"CIR-Net"})
+    elif kind == "repository folder":
+        write_folder(root, {repository: tar_of(content), "CIR-Net-master/figure.png": encoded(1, "PNG")})
+
+
+CIR_KINDS = ["folder", "tar.gz", "zip", "repository zip", "repository folder"]
+
+
+@pytest.mark.parametrize("kind", CIR_KINDS)
+def test_cir_in_every_wrapping(tmp_path, kind):
+    lay_out_cir(tmp_path / "data", kind)
+    check_cir(datasets.load("cir", tmp_path / "data", size=16))
+
+
+def test_the_wrapping_does_not_change_the_digest(tmp_path):
+    digests = set()
+    for kind in CIR_KINDS:
+        lay_out_cir(tmp_path / kind, kind)
+        digests.add(datasets.load("cir", tmp_path / kind, size=16).digest)
+    assert len(digests) == 1
+
+
+def test_the_digest_is_of_images_labels_and_files(tmp_path):
+    lay_out_cir(tmp_path / "data", "zip")
+    dataset = datasets.load("cir", tmp_path / "data", size=16)
+    text = "\n".join(dataset.files.tolist())
+    content = np.array(dataset.images).tobytes() + dataset.labels.tobytes() + text.encode()
+    assert dataset.digest == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_imagenette(tmp_path, packed):
+    if packed:
+        (tmp_path / "imagenette2-160.tgz").write_bytes(tar_of(drawn_imagenette()))
+    else:
+        write_folder(tmp_path, drawn_imagenette())
+    dataset = datasets.load("imagenette", tmp_path, size=32)
+    assert (dataset.stain, dataset.cells, len(dataset.files)) == ("natural", None, 12)
+    assert set(dataset.labels.tolist()) == {-1}
+    assert dataset.files[0] == "train/n01440764/n01440764_1.JPEG"
+    assert (dataset.images[:, 0] == 0).all()  # padded above
+    np.testing.assert_allclose(dataset.images[:3, 16, 16], [40, 80, 120], atol=2)
+
+
+def test_photographs_of_ones_own(tmp_path):
+    content = {"a/1.jpg": encoded(5, "JPEG"), "b/1.jpg": encoded(6, "JPEG"), "b/x.PNG": encoded(7, "PNG")}
+    write_folder(tmp_path / "imagenet-sample", content)
+    dataset = datasets.load("imagenet_sample", tmp_path, size=8)
+    assert dataset.files.tolist() == ["a/1.jpg", "b/1.jpg", "b/x.PNG"]
+    assert dataset.report == ()
+
+
+def test_bioimlab_names(tmp_path):
+    write_folder(tmp_path / "bioimlab", drawn_bioimlab())
+    dataset = datasets.load("bioimlab", tmp_path, size=8)
+    assert dataset.files[:3].tolist() == ["1/1 1a.bmp", "1/1 1b.bmp", "1/1 2a.bmp"]
+    assert dataset.cells[[0, -1]].tolist() == ["1", "10"]  # 10 after 2
+    of_cell = {cell: Counter(dataset.labels[dataset.cells == cell].tolist()) for cell in ("1", "2", "10")}
+    assert (of_cell["1"][22], of_cell["1"][23]) == (2, 0)
+    assert (of_cell["2"][22], of_cell["2"][23]) == (of_cell["10"][22], of_cell["10"][23]) == (1, 1)
+    assert all(count[label] == 2 for count in of_cell.values() for label in range(22))
+    assert dataset.report == ("138 images, where the whole set has 5,474", "3 cells, where the whole set has 119")
+
+
+def test_irregularities_are_reported(tmp_path):
+    content = drawn_bioimlab()
+    del content["single_chromosomes/2/2 7a.bmp"]
+    content["single_chromosomes/1/1 7c.bmp"] = encoded(3, "BMP")
+    content["single_chromosomes/10/10 3a.bmp"] = encoded(3, "BMP", mode="RGB")
+    content["single_chromosomes/10/._10 3a.bmp"] = b"left by a file manager"
+    write_folder(tmp_path / "bioimlab", content)
+    (tmp_path / "bioimlab.zip").write_bytes(b"")
+    report = datasets.load("bioimlab", tmp_path, size=8).report
+    assert report == (
+        "bioimlab.zip lies beside bioimlab and was not read",
+        "files not in the layout of the set, left out: 1 (such as single_chromosomes/1/1 7c.bmp)",
+        "137 images, where the whole set has 5,474",
+        "3 cells, where the whole set has 119",
+        "1 cells do not have 46 images: 2 (45)",
+        "images stored as RGB and read as grey: 1",
+    )
+    assert datasets.load("bioimlab", tmp_path, size=8).report == report  # from the cache too
+
+
+def test_an_image_of_pki3_in_no_class_is_reported(tmp_path):
+    content = {f"c.tiff/clase{n}/clase{n}_0_c.tiff": encoded(n) for n in (1, 23, 25)}
+    write_folder(tmp_path / "pki3", content)
+    dataset = datasets.load("pki3", tmp_path, size=8)
+    assert dataset.labels.tolist() == [0, 22]
+    assert any("no chromosome" in line and "c.tiff/clase25/clase25_0_c.tiff" in line for line in dataset.report)
+
+
+@pytest.mark.parametrize("name", ["bioimlab", "cir", "imagenette", "pki3_65", "imagenet_sample"])
+def test_an_absent_set_says_where_to_get_it(tmp_path, name):
+    with pytest.raises(StudyError) as caught:
+        datasets.load(name, tmp_path / "nothing")
+    message = str(caught.value)
+    assert all(words in message for words in (name, str(tmp_path / "nothing"), "Get it from", "CHROMOLIB_DATA"))
+
+
+def test_the_data_folder_comes_from_the_environment(tmp_path, monkeypatch):
+    lay_out_cir(tmp_path / "elsewhere", "zip")
+    monkeypatch.setenv("CHROMOLIB_DATA", str(tmp_path / "elsewhere"))
+    check_cir(datasets.load("cir", size=16))
+
+
+def test_unknown_names_and_sizes():
+    with pytest.raises(StudyError, match=r"'q_band'.*bioimlab"):
+        datasets.load("q_band")
+    for size in (0, -3, 25.6, "256"):
+        with pytest.raises(StudyError, match="size"):
+            datasets.load("photographs", size=size)
+
+
+def test_an_unknown_class_is_refused(tmp_path):
+    write_folder(tmp_path / "cir", drawn_cir() | {"origin/915.7.24.tiff": encoded(1)})
+    with pytest.raises(StudyError, match=r"origin/915\.7\.24\.tiff.*'24'"):
+        datasets.load("cir", tmp_path)
+
+
+def test_a_set_without_its_layout_is_refused(tmp_path):
+    write_folder(tmp_path / "cir", {"images/1.tiff": encoded(1)})
+    with pytest.raises(StudyError, match=r"no image in the layout of cir.*<label>\.tiff"):
+        datasets.load("cir", tmp_path)
+
+
+def test_a_set_that_lies_there_twice_is_refused(tmp_path):
+    content = drawn_bioimlab(("1",))
+    write_folder(tmp_path / "bioimlab", content | {f"copy/{name}": data for name, data in content.items()})
+    with pytest.raises(StudyError, match=r"found twice, 1/1 1a\.bmp and 45 more"):
+        datasets.load("bioimlab", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_bad_image_is_named_with_its_archive(tmp_path, own_cache):
+    content = drawn_cir()
+    name = next(iter(content))
+    content[name] = content[name][:60]
+    write_zip(tmp_path / "cir.zip", content)
+    with pytest.raises(StudyError) as caught:
+        datasets.load("cir", tmp_path)
+    assert f"{tmp_path / 'cir.zip'}/{name}" in str(caught.value)
+    assert not list(own_cache.rglob("*.npy"))
+
+
+def test_an_archive_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "cir.zip").symlink_to(tmp_path / "nowhere.zip")
+    with pytest.raises(StudyError, match=r"cir\.zip: cannot be read"):
+        datasets.load("cir", tmp_path)
+
+
+def test_a_cut_short_archive_is_refused(tmp_path):
+    (tmp_path / "cir.tar.gz").write_bytes(tar_of(drawn_cir())[:-300])
+    with pytest.raises(StudyError, match=r"cir\.tar\.gz.*cut short.*Download it again"):
+        datasets.load("cir", tmp_path)
+
+
+# The cache
+
+
+@pytest.fixture
+def cir(tmp_path):
+    lay_out_cir(tmp_path / "data", "folder")
+    return tmp_path / "data"
+
+
+def same(one, other):
+    assert one.digest == other.digest
+    for field in ("images", "labels", "files"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+
+
+def test_the_second_load_decodes_nothing(cir, monkeypatch):
+    first = datasets.load("cir", cir, size=16)
+    monkeypatch.setattr(images, "read_with_mode", None)
+    second = datasets.load("cir", cir, size=16)
+    same(first, second)
+    assert isinstance(second.images, np.memmap) and not second.images.flags.writeable
+
+
+def test_cells_survive_the_cache(tmp_path):
+    write_folder(tmp_path / "bioimlab", drawn_bioimlab())
+    first, second = (datasets.load("bioimlab", tmp_path, size=8) for _ in range(2))
+    same(first, second)
+    np.testing.assert_array_equal(first.cells, second.cells)
+
+
+def test_a_changed_file_is_noticed(cir):
+    before = datasets.load("cir", cir, size=16)
+    changed = cir / "cir" / str(before.files[0])
+    changed.write_bytes(encoded(77, shape=(30, 30)))
+    after = datasets.load("cir", cir, size=16)
+    assert (after.images[0] == 77).all() and before.digest != after.digest
+
+
+def test_sizes_do_not_mix(cir):
+    assert datasets.load("cir", cir, size=16).images.shape[1:] == (16, 16)
+    assert datasets.load("cir", cir, size=20).images.shape[1:] == (20, 20)
+
+
+@pytest.mark.parametrize("damage", ["squares cut", "squares gone", "index cut", "index empty"])
+def test_a_damaged_cache_is_made_anew(cir, own_cache, damage):
+    first = datasets.load("cir", cir, size=16)
+    expected = np.array(first.images)
+    which, what = damage.split()
+    path = next(own_cache.rglob("squares.npy" if which == "squares" else "index.json"))
+    kept = path.read_bytes()[: {"cut": 500, "empty": 0}.get(what, 0)]
+    path.unlink()
+    if what != "gone":
+        path.write_bytes(kept)
+    np.testing.assert_array_equal(datasets.load("cir", cir, size=16).images, expected)
+
+
+def test_a_cache_that_cannot_be_written_is_only_a_warning(cir, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file where the cache folder should be")
+    monkeypatch.setenv("CHROMOLIB_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="cache cannot be written"):
+        dataset = datasets.load("cir", cir, size=16)
+    check_cir(dataset)
+    assert not dataset.images.flags.writeable
+
+
+def test_nothing_half_written_stays_when_the_disk_is_full(cir, own_cache, monkeypatch):
+    def full(path, *_, **__):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        check_cir(datasets.load("cir", cir, size=16))
+    assert [path for path in own_cache.rglob("*") if path.is_file()] == []
+
+
+# Embedded sets
+
+
+@pytest.mark.parametrize("name, stain", [("synthetic_g", "G"), ("synthetic_q", "Q")])
+def test_drawn_karyotypes(name, stain):
+    dataset = datasets.load(name, size=32)
+    assert dataset.stain == stain and dataset.images.shape == (len(dataset.files), 32, 32)
+    cells = Counter(dataset.cells.tolist())
+    assert set(cells.values()) == {46} and len(set(dataset.files.tolist())) == len(dataset.files)
+    assert set(dataset.labels.tolist()) == set(range(24))
+    assert any("drawings" in line for line in dataset.report)
+    assert datasets.load(name, size=32).digest == dataset.digest
+
+
+def test_embedded_photographs():
+    dataset = datasets.load("photographs", size=32)
+    assert (dataset.stain, dataset.cells, set(dataset.labels.tolist())) == ("natural", None, {-1})
+    assert dataset.images.shape == (420, 32, 32) and len(set(dataset.files.tolist())) == 420
+
+
+def test_the_names():
+    embedded, real = ("synthetic_g", "synthetic_q", "photographs"), ("bioimlab", "pki3", "pki3_65", "cir", "imagenette")
+    assert set(datasets.NAMES) == {*embedded, *real, "imagenet_sample"}
+
+
+# Real images
+
+
+def test_bioimlab_whole(shared_data):
+    dataset = datasets.load("bioimlab", shared_data, size=32)
+    assert len(dataset.files) == len(set(dataset.files.tolist())) == 5474
+    cells = set(dataset.cells.tolist())
+    male = set(dataset.cells[dataset.labels == 23].tolist())
+    assert (len(cells), len(male), len(cells - male)) == (119, 45, 74)
+    assert dataset.report == ("images stored as RGB and read as grey: 14",)
+    assert set(np.bincount(dataset.labels)[:22]) == {238}
+
+
+def test_pki3_at_hand_and_its_65_regular_cells(shared_data):
+    everything = datasets.load("pki3", shared_data, size=32)
+    sizes = Counter(everything.cells.tolist())
+    assert (len(everything.files), len(sizes)) == (4596, 100)
+    report = "\n".join(everything.report)
+    assert "4,596 images, where the whole set has 28,136" in report
+    assert "10 cells do not have 46 images: 97002132.15.tiff (45)" in report
+    assert "97002271.13.tiff (47)" in report
+    assert "RGBA and read as grey: 6" in report
+
+    of_cir_size = datasets.load("pki3_65", shared_data, size=32)
+    chosen = np.isin(everything.cells, sorted(cell for cell, size in sizes.items() if size == 46)[:65])
+    assert len(of_cir_size.files) == 65 * 46 == 2990
+    np.testing.assert_array_equal(of_cir_size.files, everything.files[chosen])
+    np.testing.assert_array_equal(of_cir_size.images, everything.images[chosen])
+    np.testing.assert_array_equal(of_cir_size.labels, everything.labels[chosen])
+
+
+def test_a_copied_archive_shares_the_cache(shared_data, tmp_path, own_cache):
+    first = datasets.load("imagenet_sample", shared_data, size=32)
+    assert len(first.files) == 1000 and first.images[:, 16].any(axis=1).all()
+    shutil.copy(shared_data / "imagenet-sample.tar", tmp_path)
+    second = datasets.load("imagenet_sample", tmp_path, size=32)
+    assert second.digest == first.digest
+    assert len(list(own_cache.iterdir())) == 1

@@ -1,0 +1,237 @@
+"""Statistics against hand computations, published examples, brute force and small simulations."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import make_moons
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
+from sklearn.svm import SVC
+
+from chromolib import statistics
+from chromolib.errors import StudyError
+from chromolib.intervals import Interval, draw_counts
+
+FIVE = [0.01, 0.02, 0.03, 0.04, 0.05]  # mean 0.03, s^2 = 0.00025
+
+
+def test_corrected_t_by_hand():
+    # error = sqrt((1/5 + 1/4) 0.00025) = 0.0106066, t = 2.828427; t(0.975, 4) = 2.776445 (printed tables: 2.776).
+    interval = statistics.corrected_t(FIVE)
+    assert interval.estimate == pytest.approx(0.03)
+    assert interval.low == pytest.approx(0.03 - 2.776445 * 0.0106066, abs=1e-7)
+    assert interval.high == pytest.approx(0.03 + 2.776445 * 0.0106066, abs=1e-7)
+    # Student's distribution with 4 degrees of freedom has a closed form.
+    t = 2.8284271
+    u = t / np.sqrt(1 + t**2 / 4)
+    distribution = 0.5 + 3 / 8 * u * (1 - u**2 / 12)
+    assert interval.p == pytest.approx(2 * (1 - distribution), abs=1e-7)
+
+
+def test_corrected_t_gives_scikit_learns_published_numbers():
+    """scikit-learn, "Statistical comparison of models using grid search": corrected t 0.750, one-sided p 0.227."""
+    images, labels = make_moons(noise=0.352, random_state=1, n_samples=100)
+    folds = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
+    rbf, linear = (
+        cross_val_score(SVC(kernel=kernel, random_state=0), images, labels, cv=folds, scoring="roc_auc")
+        for kernel in ("rbf", "linear")
+    )
+    interval = statistics.corrected_t(rbf - linear, test_to_train=10 / 90)
+    assert interval.p / 2 == pytest.approx(0.227, abs=0.0005)
+
+
+def test_corrected_t_without_spread():
+    assert statistics.corrected_t([0.0] * 5) == Interval(0, 0, 0, 1)
+    assert statistics.corrected_t([0.25] * 5) == Interval(0.25, 0.25, 0.25, 0)
+
+
+def folds_with_correlation(n_studies, correlation, mean=0.0, n_folds=5):
+    rng = np.random.default_rng(11)
+    common = rng.normal(size=(n_studies, 1))
+    own = rng.normal(size=(n_studies, n_folds))
+    return mean + np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own
+
+
+def test_corrected_t_covers_95_percent_at_the_correlation_it_assumes():
+    intervals = [statistics.corrected_t(folds) for folds in folds_with_correlation(2000, 0.2)]
+    assert np.mean([i.low <= 0 <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.017)  # 3.5 sd
+
+
+def test_bootstrap_of_five_folds_covers_too_little():
+    intervals = [statistics.bootstrap_interval(folds, n_boot=500) for folds in folds_with_correlation(1000, 0.0)]
+    assert np.mean([i.low <= 0 <= i.high for i in intervals]) == pytest.approx(0.84, abs=0.045)
+
+
+def test_bootstrap_interval_of_two_folds_is_known():
+    # The mean of two draws from {0, 1} is 0, 1/2, 1 with probability 1/4, 1/2, 1/4.
+    assert statistics.bootstrap_interval([0.0, 1.0]) == Interval(0.5, 0.0, 1.0)
+    assert statistics.bootstrap_interval([0.0, 1.0], level=0.4) == Interval(0.5, 0.5, 0.5)
+
+
+def test_bootstrap_interval_follows_the_exact_distribution():
+    every = np.stack(np.meshgrid(*[FIVE] * 5), -1).reshape(-1, 5).mean(1)  # all 3125 draws
+    interval = statistics.bootstrap_interval(FIVE)
+    assert interval[1:3] == pytest.approx(np.quantile(every, [0.025, 0.975]), abs=0.0021)  # one step of 0.002
+
+
+def test_smallest_detectable_is_detected_as_often_as_it_says():
+    # With fold correlation 0.2 the expected s^2 is 0.8.
+    effect = statistics.smallest_detectable(np.sqrt(0.8), power=0.8)
+    intervals = [statistics.corrected_t(folds) for folds in folds_with_correlation(2000, 0.2, mean=effect)]
+    assert np.mean([i.low > 0 for i in intervals]) == pytest.approx(0.8, abs=0.032)
+    assert statistics.smallest_detectable(0) == 0
+
+
+def predictions(labels, predicted, cells, seed=0):
+    """A table as in predictions.parquet, whose largest logit is the given class."""
+    rng = np.random.default_rng(seed)
+    logits = rng.uniform(-1, 1, size=(len(labels), 24)) + 4 * np.eye(24)[predicted]
+    table = pd.DataFrame(logits.astype(np.float32), columns=[f"logit_{i}" for i in range(24)])
+    files = [f"cell/{i:03}.png" for i in range(len(labels))]
+    return table.assign(file=files, cell=cells, label=labels, fold=np.arange(len(labels)) % 5)
+
+
+def two_approaches(n=90, n_cells=7, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(24, size=n)
+    cells = np.array([f"c{i}" for i in rng.integers(n_cells, size=n)])
+    guesses = [np.where(rng.random(n) < right, labels, rng.integers(24, size=n)) for right in (0.8, 0.6)]
+    return labels, *guesses, cells
+
+
+def brute_force(labels, a, b, members, counts, metric):
+    """The difference of the metric, by scikit-learn, on each drawn sample written out."""
+    differences = []
+    for count in counts.astype(int):
+        index = np.repeat(np.arange(len(labels)), count[members])
+        if metric == "accuracy":
+            values = [accuracy_score(labels[index], p[index]) for p in (a, b)]
+        else:
+            values = [
+                f1_score(labels[index], p[index], average="macro", labels=range(24), zero_division=0) for p in (a, b)
+            ]
+        differences.append(values[0] - values[1])
+    return np.array(differences)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
+@pytest.mark.parametrize("groups", ["cell", None])
+def test_paired_bootstrap_is_brute_force_rescoring(metric, groups, monkeypatch):
+    monkeypatch.setattr(statistics, "_DRAWS_AT_ONCE", 64)
+    labels, a, b, cells = two_approaches()
+    members = np.arange(90) if groups is None else np.unique(cells, return_inverse=True)[1]
+    counts = draw_counts(members.max() + 1, 200, np.random.default_rng(6))
+    expected = brute_force(labels, a, b, members, counts, metric)
+    table_b = predictions(labels, b, cells, seed=1).sample(frac=1, random_state=0)  # rows in another order
+    interval = statistics.paired_bootstrap(predictions(labels, a, cells), table_b, metric, groups, n_boot=200, seed=6)
+    observed = brute_force(labels, a, b, members, np.ones((1, members.max() + 1)), metric)[0]
+    tail = min((expected <= 1e-12).sum(), (expected >= -1e-12).sum())
+    assert interval.estimate == pytest.approx(observed, abs=1e-12)
+    assert interval[1:3] == pytest.approx(np.quantile(expected, [0.025, 0.975]), abs=1e-12)
+    assert interval.p == pytest.approx(min(1, 2 * (tail + 1) / 201))
+
+
+def test_paired_bootstrap_of_equal_predictions():
+    labels, a, _, cells = two_approaches()
+    table = predictions(labels, a, cells)
+    assert statistics.paired_bootstrap(table, table, "macro_f1", "cell", n_boot=100) == Interval(0, 0, 0, 1)
+
+
+def test_paired_bootstrap_of_a_certain_difference_has_the_smallest_p():
+    labels = np.arange(48) % 24
+    cells = np.repeat(["a", "b"], 24)
+    right, wrong = predictions(labels, labels, cells), predictions(labels, (labels + 1) % 24, cells)
+    interval = statistics.paired_bootstrap(right, wrong, "accuracy", "cell", n_boot=999)
+    assert interval == Interval(1, 1, 1, 2 / 1000)
+
+
+def test_cells_that_fail_together_widen_the_interval():
+    labels = np.tile(np.arange(24), 10)
+    cells = np.repeat([f"c{i}" for i in range(10)], 24)
+    failing = np.where(np.isin(cells, ["c1", "c4", "c7"]), (labels + 1) % 24, labels)
+    tables = predictions(labels, labels, cells), predictions(labels, failing, cells)
+    by_cell, by_image = (
+        statistics.paired_bootstrap(*tables, "accuracy", groups, n_boot=2000) for groups in ("cell", None)
+    )
+    assert by_cell.estimate == by_image.estimate == pytest.approx(0.3)
+    # Binomial standard deviations: sqrt(0.21 / 10) = 0.145 against sqrt(0.21 / 240) = 0.030.
+    assert by_cell.high - by_cell.low == pytest.approx(2 * 1.96 * 0.145, rel=0.15)
+    assert by_image.high - by_image.low == pytest.approx(2 * 1.96 * 0.0296, rel=0.15)
+
+
+def spoilt(**changes):
+    labels, a, _, cells = two_approaches()
+    return predictions(labels, a, cells).assign(**changes)
+
+
+@pytest.mark.parametrize(
+    ("b", "words"),
+    [
+        (spoilt().iloc[1:], "1 images are in one only, such as cell/000.png"),
+        (spoilt(label=0), "column label differs"),
+        (spoilt(cell="other"), "column cell differs"),
+        (spoilt(cell=None), "cell is unknown for 90 images; resample images"),
+        (spoilt(file="same.png"), "same.png occurs more than once"),
+        (spoilt(logit_3=np.nan), "NaN"),
+        (spoilt().drop(columns="logit_3"), "column logit_3 is absent"),
+        (spoilt().drop(columns="cell"), "column cell is absent"),
+    ],
+)
+def test_predictions_that_cannot_be_compared(b, words):
+    with pytest.raises(StudyError, match=words):
+        statistics.paired_bootstrap(spoilt(), b, "macro_f1", "cell", n_boot=10)
+
+
+# Holm's and Benjamini and Hochberg's steps written out for four p-values: sorted 0.005 0.01 0.03 0.04.
+# Holm: 4 x 0.005 = 0.02; 3 x 0.01 = 0.03; 2 x 0.03 = 0.06; 1 x 0.04 = 0.04, raised to 0.06.
+# BH: 4/1 x 0.005 = 0.02; 4/2 x 0.01 = 0.02; 4/3 x 0.03 = 0.04; 4/4 x 0.04 = 0.04.
+FOUR = [0.01, 0.04, 0.03, 0.005]
+
+
+def test_holm_by_hand():
+    assert statistics.holm(FOUR) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert statistics.holm([0.2]) == pytest.approx([0.2])
+
+
+def test_benjamini_hochberg_by_hand():
+    assert statistics.benjamini_hochberg(FOUR) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+    # A later smaller product lowers the earlier ones: 3/1 x 0.03 = 0.09 but 3/3 x 0.035 = 0.035.
+    assert statistics.benjamini_hochberg([0.03, 0.035, 0.034]) == pytest.approx([0.035] * 3)
+
+
+def test_corrections_against_their_definitions():
+    p = np.random.default_rng(2).beta(0.5, 2, size=22)
+    rank = p.argsort().argsort()
+    smaller = [np.sort(p)[: r + 1] for r in rank]
+    holm = [min(1, max((22 - i) * q for i, q in enumerate(s))) for s in smaller]
+    assert statistics.holm(p) == pytest.approx(holm)
+    hochberg = [min(1, min(22 * q / (i + 1) for i, q in enumerate(np.sort(p)) if i >= r)) for r in rank]
+    assert statistics.benjamini_hochberg(p) == pytest.approx(hochberg)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: statistics.corrected_t([0.1]), "differences: .*at least 2"),
+        (lambda: statistics.corrected_t([[0.1, 0.2]]), "differences"),
+        (lambda: statistics.corrected_t([0.1, np.nan]), "differences: value 1 is not a finite number"),
+        (lambda: statistics.corrected_t(FIVE, test_to_train=-1), "test_to_train"),
+        (lambda: statistics.corrected_t(FIVE, level=1.0), "level"),
+        (lambda: statistics.bootstrap_interval([0.1]), "differences: .*at least 2"),
+        (lambda: statistics.bootstrap_interval([np.inf, 0.1]), "differences: value 0"),
+        (lambda: statistics.bootstrap_interval(FIVE, n_boot=0), "n_boot"),
+        (lambda: statistics.holm([]), "p_values: .*at least 1"),
+        (lambda: statistics.holm([0.1, np.nan]), "p_values: value 1"),
+        (lambda: statistics.benjamini_hochberg([0.1, 1.2]), "p_values: .*range"),
+        (lambda: statistics.smallest_detectable(np.nan), "sd"),
+        (lambda: statistics.smallest_detectable(0.1, n_folds=1), "n_folds"),
+        (lambda: statistics.smallest_detectable(0.1, power=1), "power"),
+        (lambda: statistics.paired_bootstrap(spoilt(), spoilt(), "auc_ovr", None), "metric: 'auc_ovr'"),
+        (lambda: statistics.paired_bootstrap(spoilt(cell="one"), spoilt(cell="one"), "accuracy", "cell"), "single"),
+        (lambda: statistics.paired_bootstrap(spoilt(), spoilt(), "accuracy", None, n_boot=0), "n_boot"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(StudyError, match=words):
+        call()
