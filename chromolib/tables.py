@@ -120,7 +120,8 @@ def wide(table, metric):
     text = pd.Series(text, index=pd.MultiIndex.from_frame(table[RUN]))
     tasks, names, approaches = (list(dict.fromkeys(table[name])) for name in RUN)
     columns = pd.MultiIndex.from_product([tasks, approaches])
-    return text.unstack(["task", "approach"]).reindex(names, columns=columns).fillna("")
+    text = text.unstack(["task", "approach"], fill_value="")
+    return text.reindex(names, columns=columns, fill_value="")
 
 
 def architectures(names, image_size):

@@ -1,0 +1,111 @@
+"""Grad-CAM against another implementation, on every layout, and on drawings whose informative region is known."""
+
+import numpy as np
+import pytest
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from chromolib import architectures, gradcam
+
+SIZE = 64
+CLASSES = np.array([0, 7, 23])
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE)).astype(np.uint8)
+
+
+def network(name):
+    torch.manual_seed(0)
+    return architectures.create(name, image_size=SIZE).eval()
+
+
+def grid_of(layout):
+    if layout == "nhwc":
+        return lambda tensor: tensor.permute(0, 3, 1, 2)
+    if layout == "tokens":
+        side = SIZE // 16
+        return lambda tensor: tensor[:, 1:].reshape(-1, side, side, tensor.shape[2]).permute(0, 3, 1, 2)
+    return None
+
+
+def other_implementation(model, name, images, classes):
+    row = architectures.TABLE[name]
+    layer = model.get_submodule(row.cam_layer)
+    with GradCAM(model, [layer], reshape_transform=grid_of(row.layout)) as cam:
+        pixels = architectures.normalise(torch.from_numpy(images), name)
+        targets = [ClassifierOutputTarget(int(wanted)) for wanted in classes]
+        return np.concatenate([cam(pixels[i : i + 1], targets[i : i + 1]) for i in range(len(images))])
+
+
+@pytest.mark.parametrize("name", architectures.NAMES)
+def test_maps_agree_with_pytorch_grad_cam(name, images):
+    model = network(name)
+    found = gradcam.maps(model, name, images, CLASSES, batch_size=2)
+    assert found.shape == images.shape and found.dtype == np.float32
+    np.testing.assert_allclose(found, other_implementation(model, name, images, CLASSES), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", architectures.NAMES)
+def test_the_layer_is_a_grid_and_its_map_is_not_constant(name, images):
+    model = network(name)
+    row = architectures.TABLE[name]
+    kept = []
+    hook = model.get_submodule(row.cam_layer).register_forward_hook(lambda *call: kept.append(call[2].shape))
+    found = np.concatenate([gradcam.maps(model, name, images[:1], [wanted]) for wanted in range(4)])
+    hook.remove()
+    if row.layout == "tokens":
+        assert kept[0] == (1, 1 + (SIZE // 16) ** 2, 384)
+    else:
+        assert len(kept[0]) == 4
+        sides = kept[0][1:3] if row.layout == "nhwc" else kept[0][2:]
+        assert tuple(sides) in {(2, 2), (4, 4)}  # a 32nd of the image; VGG's is taken before its last pooling
+    assert np.isfinite(found).all() and found.min() == 0 and found.max() == 1
+    assert (np.ptp(found, axis=(1, 2)) == 1).any()
+
+
+def test_map_of_one_linear_layer_by_hand():
+    """ResNet's pooling and head are linear, so Grad-CAM there is the head's weights times the activations."""
+    model = network("resnet34")
+    image = np.random.default_rng(1).integers(0, 256, (1, SIZE, SIZE)).astype(np.uint8)
+    with torch.no_grad():
+        features = model.forward_features(architectures.normalise(torch.from_numpy(image), "resnet34"))
+    evidence = torch.einsum("c,chw->hw", model.fc.weight[5].detach(), features[0]).clamp(min=0)
+    found = gradcam.maps(model, "resnet34", image, [5])[0]
+    corners = found[[0, 0, -1, -1], [0, -1, 0, -1]]  # outside the outermost pixel centres nothing is interpolated
+    scaled = (evidence - evidence.min()) / (evidence.max() - evidence.min())
+    np.testing.assert_allclose(corners, scaled.flatten(), atol=1e-5)
+
+
+def test_nothing_to_show_is_zeros_not_nan(images):
+    model = network("resnet34")
+    torch.nn.init.zeros_(model.fc.weight)
+    assert not gradcam.maps(model, "resnet34", images, CLASSES).any()
+
+
+def test_the_model_is_left_as_it_was(images):
+    model = network("mobilenetv3_large").train().requires_grad_(False)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        found = gradcam.maps(model, "mobilenetv3_large", images, CLASSES)
+    assert found.shape == images.shape
+    assert model.training
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_class_for_each_image(images):
+    with pytest.raises(ValueError, match="3 images but 2 classes"):
+        gradcam.maps(network("resnet34"), "resnet34", images, [1, 2])
+
+
+def test_overlay_mixes_jet_and_grey():
+    images = np.array([[[100, 100]]], np.uint8)
+    maps = np.array([[[0.0, 1.0]]], np.float32)
+    # Jet runs from (0, 0, 0.5) to (0.5, 0, 0).
+    expected = [[[50, 50, 114], [114, 50, 50]]]
+    np.testing.assert_allclose(gradcam.overlay(images, maps)[0], expected, atol=1)
+    assert (gradcam.overlay(images, maps, strength=0) == 100).all()
+    assert gradcam.overlay(images, maps).dtype == np.uint8
