@@ -34,6 +34,12 @@ def tables(notebook):
     return [f"{RUNS}/tables/{name}.csv" for name in TABLES[notebook]]
 
 
+def values(wildcards):
+    """The parameter files of a training run, the later one before the earlier."""
+    kinds = {"profile": PROFILE, "architecture": wildcards.architecture, "approach": wildcards.approach}
+    return [str(parameters.path(kind, name)) for kind, name in kinds.items()]
+
+
 def parent(wildcards):
     """The run on the other task that a run begins from, if its approach has one."""
     name = parameters.load(parameters.path("approach", wildcards.approach))["parent"]
@@ -62,12 +68,8 @@ rule train:
         f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/training.ipynb",
     params:
         code=code("03_training"),
-        values=parameters.load(FILE),
-        files=lambda wildcards: [
-            word
-            for kind, name in [("profile", PROFILE), ("architecture", wildcards.architecture), ("approach", wildcards.approach)]
-            for word in ("-f", str(parameters.path(kind, name)))
-        ],
+        values=lambda wildcards: parameters.select("03_training", parameters.load(*values(wildcards))),
+        files=lambda wildcards: [word for file in values(wildcards) for word in ("-f", file)],
     resources:
         gpu_slots=1,
     shell:
@@ -88,6 +90,6 @@ for notebook in TABLES:
         params:
             notebook=notebook,
             code=code(notebook),
-            values=parameters.load(FILE),
+            values=parameters.select(notebook, parameters.load(FILE)),
         shell:
             "{sys.executable:q} -m chromolib.execute {params.notebook} {log:q} -f {FILE:q}"

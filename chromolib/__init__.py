@@ -23,6 +23,7 @@ _MODULES = (
     "folds",
     "gradcam",
     "images",
+    "localisation",
     "intervals",
     "measures",
     "metrics",

@@ -199,18 +199,18 @@ def distances_and_kernels(features, bandwidths, count=400):
     """
     (name_x, x), (name_y, y) = ((name, part[:: max(1, len(part) // count)]) for name, part in features.items())
     distances = {f"within {name_x}": pdist(x), f"within {name_y}": pdist(y), "between them": cdist(x, y).ravel()}
-    figure, axis = plt.subplots(figsize=(8, 3.6))
+    figure, axis = plt.subplots(figsize=(10, 3.6))
     bins = np.linspace(0, max(values.max() for values in distances.values()), 60)
     for colour, (label, values) in zip([*PALETTE[:2], (0.4, 0.4, 0.4)], distances.items(), strict=True):
         axis.hist(values, bins, density=True, histtype="step", linewidth=2, color=colour, label=label)
     kernel = axis.twinx()
-    for style, (reading, bandwidth) in zip(("-", "--"), bandwidths.items(), strict=True):
+    for style, (reading, bandwidth) in zip(("-", "--", ":"), bandwidths.items(), strict=True):
         kernel.plot(bins, np.exp(-(bins**2) / (2 * bandwidth)), style, color="black", label=f"kernel, {reading}")
     axis.set(xlabel="distance between two images' features", ylabel="density of pairs", xlim=(0, bins[-1]))
     kernel.set(ylabel="kernel", ylim=(0, 1.02))
     kernel.spines["right"].set_visible(True)
-    for part, place in ((axis, (0.62, 1.24)), (kernel, (0.38, 1.24))):
-        part.legend(frameon=False, loc="upper center", bbox_to_anchor=place)
+    for part, place in ((axis, (1.12, 1)), (kernel, (1.12, 0.6))):
+        part.legend(frameon=False, loc="upper left", bbox_to_anchor=place)
     return _finish(figure)
 
 
@@ -234,7 +234,7 @@ def similarities(table, paper):
     for number, (reading, rows) in enumerate(table.groupby("bandwidth", sort=False)):
         rows = rows.set_index("pair").loc[pairs]
         spans = np.abs(rows[["low", "high"]].to_numpy().T - rows["mmd2"].to_numpy())
-        height = np.arange(len(pairs)) + 0.15 * (2 * number - 1)
+        height = np.arange(len(pairs)) + 0.2 * (number - 1)
         axis.errorbar(rows["mmd2"], height, xerr=spans, fmt="o", capsize=3, color=PALETTE[number], label=reading)
     axis.plot(list(paper.values()), range(len(pairs)), "x", color="black", label="the paper's")
     axis.set_yticks(range(len(pairs)), pairs)
