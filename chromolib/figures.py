@@ -228,7 +228,7 @@ def feature_map(features, sets):
 
 
 def similarities(table, paper):
-    """MMD^2 of each pair with its interval, a colour a reading; crosses: the numbers of the paper {pair: value}."""
+    """MMD^2 of each pair with its interval, a colour a bandwidth; crosses: the numbers of the paper {pair: value}."""
     figure, axis = plt.subplots(figsize=(8, 3.2))
     pairs = list(paper)
     for number, (reading, rows) in enumerate(table.groupby("bandwidth", sort=False)):
@@ -236,7 +236,7 @@ def similarities(table, paper):
         spans = np.abs(rows[["low", "high"]].to_numpy().T - rows["mmd2"].to_numpy())
         height = np.arange(len(pairs)) + 0.2 * (number - 1)
         axis.errorbar(rows["mmd2"], height, xerr=spans, fmt="o", capsize=3, color=PALETTE[number], label=reading)
-    axis.plot(list(paper.values()), range(len(pairs)), "x", color="black", label="the paper's")
+    axis.plot(list(paper.values()), np.arange(len(pairs)) - 0.35, "x", color="black", label="the paper's")
     axis.set_yticks(range(len(pairs)), pairs)
     axis.invert_yaxis()
     axis.set(xlabel="MMD² with 95 % interval", xlim=(0, None))

@@ -67,7 +67,7 @@ def _trained(architecture, size, rng):
     transformer = architectures.row(architecture).fixed_size
     model = architectures.create(architecture, weights, num_classes=2, image_size=size)
     model = model.to(device.choose(), memory_format=torch.channels_last).train()
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-5 if transformer else 1e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4 if transformer else 1e-3)
     for _ in range(_STEPS):
         images, labels, _ = _drawings(_BATCH, size, rng)
         with device.autocast(device.choose()):
