@@ -322,6 +322,32 @@ def worst_mistakes(data, predictions, count=12):
 # -------------------------------------------------------------------------------------------- 04 statistics
 
 
+def performance(scores, names, tasks):
+    """Macro-F1 of every fold as a dot and their mean as a bar: a panel a task, a row a network, a colour an approach.
+
+    scores: a row per task, architecture, approach and fold; names: dict of architecture to its title.
+    """
+    approaches = list(dict.fromkeys(scores["approach"]))
+    height = 1.2 + 0.32 * len(names) * len(approaches)
+    figure, axes = plt.subplots(1, len(tasks), figsize=(10, height), sharex=True, sharey=True, squeeze=False)
+    for axis, task in zip(axes.flat, tasks, strict=True):
+        rows = scores[scores["task"] == task]
+        for number, approach in enumerate(approaches):
+            colour = APPROACH_COLOURS.get(approach, "0.4")
+            for row, name in enumerate(names):
+                values = 100 * rows.query("approach == @approach and architecture == @name")["macro_f1"]
+                y = row + 0.8 * ((number + 0.5) / len(approaches) - 0.5)
+                axis.plot(values, [y] * len(values), "o", color=colour, markersize=5, alpha=0.7)
+                axis.plot([values.mean()], [y], "|", color=colour, markersize=15, markeredgewidth=2.5)
+        axis.set(title=task.replace("_", "-").capitalize(), xlabel="Macro-F1 (%)")
+        axis.set_yticks(range(len(names)), names.values())
+    axes[0, 0].invert_yaxis()
+    colours = [APPROACH_COLOURS.get(approach, "0.4") for approach in approaches]
+    marks = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours]
+    axes.flat[-1].legend(marks, approaches, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _finish(figure)
+
+
 def gain_by_size(gains, facts, tasks):
     """Change in Macro-F1 against log10(parameters) with both fold intervals, a panel a task; see `chromolib.tables`.
 
@@ -404,4 +430,53 @@ def class_changes(changes, tasks):
         axis.set_xlim(-0.6, len(CLASSES) - 0.4)
     axes.flat[-1].set_xlabel("class")
     figure.align_ylabels()
+    return _finish(figure)
+
+
+# ---------------------------------------------------------------------------------------------- 05 Grad-CAM
+
+
+def _overlay(images, maps):
+    from chromolib import gradcam  # brings torch, which the other figures do without
+
+    return gradcam.overlay(images, maps)
+
+
+def grad_cam_cases(kinds, images, labels, maps, guesses):
+    """Figure 3: a row per case, the image and its overlay under each approach; a wrong prediction in bold.
+
+    images (n, H, W) and labels (n,) of the n cases named by `kinds`; maps: dict of approach to (n, H, W) in [0, 1];
+    guesses: DataFrame with a row per case and a column of predicted labels per approach.
+    """
+    figure, axes = plt.subplots(len(kinds), 1 + len(maps), figsize=(2.2 * (1 + len(maps)), 2.45 * len(kinds)))
+    for number, row in enumerate(np.reshape(axes, (len(kinds), -1))):
+        _show(row[0], images[number], f"{kinds[number]}: class {CLASSES[labels[number]]}")
+        for axis, (approach, heat) in zip(row[1:], maps.items(), strict=True):
+            guess = guesses[approach].iloc[number]
+            _show(axis, _overlay(images[number], heat[number]))
+            weight = "normal" if guess == labels[number] else "bold"
+            axis.set_title(f"{approach}: {CLASSES[guess]}", fontsize=10, fontweight=weight)
+    return _finish(figure)
+
+
+def grad_cam_mistakes(images, of_predicted, of_true, predicted, labels):
+    """Figure 4: misclassified images (n, H, W) above their maps for the predicted and for the true class."""
+    rows = images, _overlay(images, of_predicted), _overlay(images, of_true)
+    figure, axes = plt.subplots(3, len(images), figsize=(2.2 * len(images), 7.2), squeeze=False)
+    for column, (said, true) in enumerate(zip(predicted, labels, strict=True)):
+        titles = "image", f"predicted: {CLASSES[said]}", f"true: {CLASSES[true]}"
+        for axis, row, title in zip(axes[:, column], rows, titles, strict=True):
+            _show(axis, row[column], title)
+    return _finish(figure)
+
+
+def localisation(checks, count=6):
+    """Maps over drawings whose deciding square is known; `checks`: dict of architecture to its Localisation."""
+    figure, axes = plt.subplots(len(checks), count, figsize=(1.6 * count, 1.85 * len(checks)), squeeze=False)
+    for row, (name, check) in zip(axes, checks.items(), strict=True):
+        for axis, image in zip(row, _overlay(check.images, check.maps), strict=False):
+            _show(axis, image)
+        for axis, square in zip(row, check.squares, strict=False):
+            axis.contour(square, levels=[0.5], colors="white", linewidths=1.5)
+        row[0].set_title(name, loc="left", fontsize=10)
     return _finish(figure)

@@ -45,6 +45,12 @@ def overlay(images, maps, strength=0.5):
     return np.round((1 - strength) * grey + strength * colours).astype(np.uint8)
 
 
+def share_inside(maps, masks):
+    """Share of each map's mass that lies in its mask: (n, H, W) and (n, H, W) bool -> (n,), nan for an empty map."""
+    inside, total = (maps * masks).sum((1, 2)), maps.sum((1, 2))
+    return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
+
+
 def _batches(images, classes, batch_size):
     if len(images) != len(classes):
         raise ValueError(f"{len(images)} images but {len(classes)} classes")

@@ -33,8 +33,7 @@ class Localisation:
     @property
     def share(self):
         """Mean share of a map's mass inside the square; an all-zero map counts as 0."""
-        inside, total = (self.maps * self.squares).sum((1, 2)), self.maps.sum((1, 2))
-        return float(np.divide(inside, total, out=np.zeros_like(total), where=total > 0).mean())
+        return float(np.nan_to_num(gradcam.share_inside(self.maps, self.squares)).mean())
 
     @property
     def pointing(self):
@@ -49,8 +48,8 @@ def localisation(architecture, size=128, seed=0, n=32):
     """Train `architecture` briefly to tell a bright from a dark square on noise, and map n new drawings.
 
     It starts from scratch, efficientnet_lite0 from the ImageNet weights that need no download; 20 steps of Adam
-    on 8 new drawings each, 10 to 20 s on two cores [measured]. At 128 px a network that reduces the image
-    32-fold has a grid of 4 x 4; at 64 px the grid of 2 x 2 would be too coarse to localise anything.
+    on 8 new drawings each, about half a minute on one busy core [measured]. At 128 px a network that reduces
+    the image 32-fold has a grid of 4 x 4; at 64 px the grid of 2 x 2 would be too coarse to localise anything.
     """
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):

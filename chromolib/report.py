@@ -13,6 +13,7 @@ PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }}
 table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: 14px; display: block; overflow-x: auto }}
+img {{ max-width: 100% }}
 td, th {{ border-bottom: 1px solid #ccc; padding: .25rem .7rem; text-align: left; white-space: nowrap }}
 </style></head><body><h1>{title}</h1>
 {body}
@@ -29,6 +30,8 @@ def write(profile):
         name = notebook.stem if page.parent == Path() else f"03_training: {' / '.join(page.parts[:-1])}"
         body.append(f'<li><a href="{page}">{html.escape(name)}</a></li>')
     body.append("</ul>")
+    for figure in sorted((folder / "figures").glob("*.png")):
+        body.append(f'<h2>{figure.stem}</h2><img src="figures/{figure.name}" alt="{figure.stem}">')
     for table in sorted((folder / "tables").glob("*.csv")):
         content = pd.read_csv(table).to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="")
         body.append(f'<h2><a href="tables/{table.name}">{table.stem}</a></h2>{content}')
@@ -43,7 +46,7 @@ def publish(profile):
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
     shutil.rmtree(target, ignore_errors=True)
     for file in sorted(source.rglob("*")):
-        if file.suffix in (".csv", ".parquet", ".json") and "resume" not in file.parts:
+        if file.suffix in (".csv", ".parquet", ".json", ".png") and "resume" not in file.parts:
             copy = target / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)

@@ -82,6 +82,13 @@ def save_table(table, profile, name):
         table.to_csv(temporary, index=False)
 
 
+def save_figure(figure, profile, name):
+    """Write a figure to runs/<profile>/figures/<name>.png, for the report; returns it, so that a notebook shows it."""
+    with files.replacing(paths.runs() / profile / "figures" / f"{name}.png") as temporary:
+        figure.savefig(temporary, dpi=110)
+    return figure
+
+
 def collect(root, profile):
     """The scores of all finished runs of a profile: a row per task, architecture, approach and fold.
 

@@ -72,7 +72,7 @@ def seed_everything(*numbers):
 
 
 def progress(epochs):
-    """A function to pass as `report`: a bar in JupyterLab, and a line an epoch elsewhere, where a bar floods the log."""
+    """A function to pass as `report`: a bar in JupyterLab; elsewhere, where a bar floods the log, a line an epoch."""
     if "JPY_SESSION_NAME" not in os.environ:  # set by Jupyter's server for the kernels of its users
         return lambda row: print(f"fold {row['fold']}  epoch {row['epoch']}/{epochs}  {_summary(row)}", flush=True)
     bar = tqdm(total=epochs, file=sys.stdout)

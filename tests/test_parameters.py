@@ -71,7 +71,7 @@ def test_parameters_of_other_notebooks_are_left_to_them():
 
 def test_a_running_notebook_sees_what_papermill_injected_and_nothing_else():
     namespace = parameters.defaults("03_training") | {"In": ["", "# Parameters\nsede = 1\n"], "sede": 1, "other": 2}
-    with pytest.raises(StudyError, match="'sede'.*did you mean 'seed'"):
+    with pytest.raises(StudyError, match=r"'sede'.*did you mean 'seed'"):
         parameters.check("03_training", namespace)
     namespace["In"] = ["", "# Parameters\nseed = 7\n", "other = 2"]
     assert parameters.check("03_training", namespace | {"seed": 7})["seed"] == 7
