@@ -335,7 +335,8 @@ def performance(scores, names, tasks):
         for number, approach in enumerate(approaches):
             colour = APPROACH_COLOURS.get(approach, "0.4")
             for row, name in enumerate(names):
-                values = 100 * rows.query("approach == @approach and architecture == @name")["macro_f1"]
+                chosen = (rows["approach"] == approach) & (rows["architecture"] == name)
+                values = 100 * rows.loc[chosen, "macro_f1"]
                 y = row + 0.8 * ((number + 0.5) / len(approaches) - 0.5)
                 axis.plot(values, [y] * len(values), "o", color=colour, markersize=5, alpha=0.7)
                 axis.plot([values.mean()], [y], "|", color=colour, markersize=15, markeredgewidth=2.5)

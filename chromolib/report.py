@@ -61,14 +61,13 @@ def _about(profile):
     data = sorted({f"{record['data']['name']} ({record['data']['n']} images)" for record in records})
     hardware = sorted({f"{record['hardware']['processor']}, {record['hardware']['device']}" for record in records})
     torch = sorted({record["versions"]["torch"] for record in records})
+    minutes = sum(record["seconds"] for record in records) / 60
     text = (
         f"{len(records)} finished runs; data: {', '.join(data)}; hardware: {', '.join(hardware)}; "
-        f"torch {', '.join(torch)}; training time {sum(record['seconds'] for record in records) / 60:.1f} minutes in all."
+        f"torch {', '.join(torch)}; training time {minutes:.1f} minutes in all."
     )
     if any("synthetic" in name for name in data):
-        text += (
-            " The synthetic data sets are drawings: they show that the study runs, and say nothing about chromosomes."
-        )
+        text += " The synthetic sets are drawings: they show that the study runs, and say nothing about chromosomes."
     return f"<p>{html.escape(text)}</p>"
 
 
