@@ -27,9 +27,11 @@ study: setup
 reference: setup
 	$(BIN)/python -m chromolib.report publish $(PROFILE)
 
+# One thread a worker: PyTorch's threads and several workers on the same cores slow each other down many times.
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 notebooks
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -260,6 +260,7 @@ class Run:
         with files.replacing(self.path / "run.json") as temporary:
             temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
         shutil.rmtree(self.path / "resume")
+        _locks.pop(self.path).close()  # others may start the run anew
         return content
 
 
@@ -318,7 +319,7 @@ def _fold_row(fold, train, labels, best, last, fit, history):
 
 
 def _lock(path):
-    """Hold the run folder until this process ends; StudyError where another process holds it."""
+    """Hold the run folder until the run is finished or this process ends; StudyError where another one holds it."""
     path.mkdir(parents=True, exist_ok=True)
     if path in _locks:
         return

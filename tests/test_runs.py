@@ -1,5 +1,6 @@
 """A run's folder: what is written, when it counts as done, what it refuses, and how it goes on."""
 
+import fcntl
 import json
 
 import numpy as np
@@ -181,9 +182,13 @@ def test_weights_of_another_run_are_refused(settings, tmp_path):
         runs.weights(moved, 0)
 
 
-def test_two_processes_do_not_share_a_folder(settings, tmp_path):
-    import fcntl
+def test_a_finished_run_is_free_for_others(settings, tmp_path):
+    path = train(settings | {"folds": [0]}, tmp_path)
+    with open(path / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+
+def test_two_processes_do_not_share_a_folder(settings, tmp_path):
     run = runs.Run(settings, tmp_path / "one")
     runs.Run(settings, tmp_path / "one")  # the same process may start again
     other = tmp_path / "two" / run.path.relative_to(tmp_path / "one")
