@@ -1,6 +1,6 @@
 """Data sets as square grey images with labels and cells. A new data set is one more row in `SOURCES`.
 
-Images are padded with black and resized to squares [paper], once; the squares are kept in the cache folder and mapped
+Chromosomes are padded with black and resized to squares [paper], photographs are cut to squares; the squares are kept in the cache folder and mapped
 into memory from then on. What is irregular in a set is said in its `report`, never passed over.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from chromolib import archives, files, images, paths
 from chromolib.errors import StudyError
 
-_FORMAT = 1  # raise it when the same files would give other squares: older caches are then left alone
+_FORMAT = 2  # raise it when the same files would give other squares: older caches are then left alone
 _CELL_SIZE = 46
 
 _FROM_ZERO = {str(label): label for label in range(24)}
@@ -173,10 +173,10 @@ def _build(source, place, size):
     entries, remarks = _index(source, place)
     position = {name: index for index, (name, *_) in enumerate(entries)}
     squares = np.empty((len(entries), size, size), np.uint8)
-    modes = Counter()
+    modes, fit = Counter(), images.centre if source.stain == "natural" else images.square
     for name, data in archives.members(place, position.__contains__):
         image, mode = images.read_with_mode(data, f"{place}/{name}")
-        squares[position[name]] = images.square(image, size)
+        squares[position[name]] = fit(image, size)
         modes[mode] += 1
     if source.stain != "natural":
         remarks += [f"images stored as {mode} and read as grey: {n:,}" for mode, n in modes.items() if mode != "L"]

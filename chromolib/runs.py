@@ -268,7 +268,7 @@ def _check(settings):
     """Refuse values that no run can have; the types were checked by `chromolib.parameters`."""
     choices = {
         "task": TASKS,
-        "architecture": architectures.NAMES,
+        "architecture": tuple(architectures.TABLE),
         "start": ("random", "imagenet", "parent"),
         "folds_by": ("image", "cell"),
         "select_on": ("validation", "inner"),

@@ -161,3 +161,11 @@ def test_square_keeps_the_mean_when_it_shrinks():
 def test_square_refuses_what_is_no_grey_image(bad):
     with pytest.raises(StudyError, match=r"\(h, w\) uint8"):
         images.square(bad)
+
+
+@pytest.mark.parametrize("shape", [(20, 60), (60, 20), (20, 20)])
+def test_the_centre_of_a_photograph_is_kept_without_bars(shape):
+    image = np.zeros(shape, np.uint8)
+    top, left = (shape[0] - 20) // 2, (shape[1] - 20) // 2
+    image[top : top + 20, left : left + 20] = 200
+    np.testing.assert_array_equal(images.centre(image, 16), np.full((16, 16), 200))
