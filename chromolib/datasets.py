@@ -1,7 +1,8 @@
 """Data sets as square grey images with labels and cells. A new data set is one more row in `SOURCES`.
 
-Chromosomes are padded with black and resized to squares [paper], photographs are cut to squares; the squares are kept in the cache folder and mapped
-into memory from then on. What is irregular in a set is said in its `report`, never passed over.
+Chromosomes are padded with black and resized to squares [paper], photographs are cut to squares, once; the squares are
+kept in the cache folder and mapped into memory from then on. What is irregular in a set is said in its `report`,
+never passed over.
 """
 
 import fnmatch
