@@ -25,7 +25,7 @@ def maps(model, architecture, images, classes, batch_size=32):
     model.eval()
     try:
         batches = [
-            _batch(model, architecture, torch.tensor(part, device=where), torch.as_tensor(wanted, device=where))
+            _batch(model, architecture, torch.from_numpy(np.array(part)).to(where), torch.as_tensor(wanted, device=where))
             for part, wanted in _batches(images, classes, batch_size)
         ]
     finally:

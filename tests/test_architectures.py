@@ -204,6 +204,8 @@ def test_one_training_step_at_the_papers_size(name):
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
     loss = training.train_step(model, optimiser, pixels, torch.tensor([3, 23]))
     assert loss.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+    # Inner ones may stand still at first: timm starts ResNet's branches at zero and ConvNeXt's near it.
     changed = [not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
-    assert sum(changed) > 0.9 * len(changed)  # a bias before a batch norm has no gradient
+    assert changed[0] and changed[-1]  # next to the image, next to the logits
