@@ -342,7 +342,7 @@ def performance(scores, names, tasks):
                 axis.plot([values.mean()], [y], "|", color=colour, markersize=15, markeredgewidth=2.5)
         axis.set(title=task.replace("_", "-").capitalize(), xlabel="Macro-F1 (%)")
         axis.set_yticks(range(len(names)), names.values())
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(names) - 0.45, -0.55)  # the first network on top
     colours = [APPROACH_COLOURS.get(approach, "0.4") for approach in approaches]
     marks = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours]
     axes.flat[-1].legend(marks, approaches, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -25,8 +25,8 @@ def maps(model, architecture, images, classes, batch_size=32):
     model.eval()
     try:
         batches = [
-            _batch(model, architecture, torch.from_numpy(np.array(part)).to(where), torch.as_tensor(wanted, device=where))
-            for part, wanted in _batches(images, classes, batch_size)
+            _batch(model, architecture, torch.from_numpy(part).to(where), torch.as_tensor(wanted, device=where))
+            for part, wanted in _batches(np.array(images), classes, batch_size)
         ]
     finally:
         model.train(training)
