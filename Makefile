@@ -30,8 +30,8 @@ reference: setup
 # One thread a worker: PyTorch's threads and several workers on the same cores slow each other down many times.
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
-	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 tests notebooks
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir=notebooks

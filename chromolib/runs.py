@@ -180,7 +180,7 @@ class Run:
         model = architectures.create(name, start, image_size=size)
         if self.parent and not self.settings["keep_head"]:
             model.reset_classifier(len(CLASSES))
-        return training.prepare(model, self.place)
+        return device.prepare(model, self.place)
 
     def train(self, fold, report=None):
         """Train a fold and write what it gave, weights first; a fold that is already there is left as it is.

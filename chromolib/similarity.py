@@ -31,7 +31,7 @@ def embed(images, architecture="efficientnet_lite0", weights="imagenet", batch_s
             "pass Dataset.images"
         )
     place = device.choose()
-    model = architectures.create(architecture, weights=weights, image_size=images.shape[1]).to(place).eval()
+    model = device.prepare(architectures.create(architecture, weights, image_size=images.shape[1]), place).eval()
     features = []
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):

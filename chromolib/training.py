@@ -10,12 +10,10 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -113,22 +111,6 @@ def _blur_matrix(side, sigma):
     distance = position[:, None] - position
     weight = torch.exp(-0.5 * (distance / sigma[:, None, None]) ** 2)
     return weight / weight.sum(2, keepdim=True)
-
-
-def prepare(model, place):
-    """The model on its device, in channels-last memory, with the CPU's slow case avoided; in place, returned."""
-    model.to(place, memory_format=torch.channels_last)
-    if place.type == "cpu":
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-                module.forward = partial(_in_fp32, type(module).forward, module)
-    return model
-
-
-def _in_fp32(forward, module, x):
-    """Depthwise convolutions in bf16 take about twice the time of fp32 on a CPU (measured, torch 2.14)."""
-    with torch.autocast("cpu", enabled=False):
-        return forward(module, x.float())
 
 
 def train_step(model, optimiser, images, labels, precision="auto"):

@@ -10,7 +10,7 @@ import timm
 import torch
 import yaml
 
-from chromolib import architectures, paths, training
+from chromolib import architectures, device, paths, training
 from chromolib.errors import StudyError
 
 # Parameters with a 24-class head at 256 px; 10^9 multiply-adds at 224 and 256 px; not from this code.
@@ -198,7 +198,7 @@ def test_a_parameter_file_for_each_network():
 @pytest.mark.parametrize("name", architectures.NAMES[:11])
 def test_one_training_step_at_the_papers_size(name):
     torch.manual_seed(0)
-    model = training.prepare(architectures.create(name), torch.device("cpu")).train()
+    model = device.prepare(architectures.create(name), torch.device("cpu")).train()
     pixels = architectures.normalise(torch.randint(0, 256, (2, 256, 256), dtype=torch.uint8), name)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01)

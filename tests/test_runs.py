@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from chromolib import CLASSES, architectures, datasets, files, metrics, parameters, runs, training
+from chromolib import CLASSES, architectures, datasets, device, files, metrics, parameters, runs, training
 from chromolib.errors import StudyError
 
 
@@ -73,7 +73,7 @@ def test_the_weights_give_the_predictions_again(settings, tmp_path):
     data = datasets.load("synthetic_q", size=32)
     index = [list(data.files).index(file) for file in rows["file"]]
     images = torch.from_numpy(data.images[index])
-    model = training.prepare(model, torch.device("cpu"))
+    model = device.prepare(model, torch.device("cpu"))
     logits = training.predict(model, "efficientnet_lite0", images, settings["precision"])
     np.testing.assert_allclose(rows.filter(like="logit_").to_numpy(), logits.numpy(), rtol=0, atol=1e-5)
 

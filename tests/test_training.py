@@ -31,7 +31,7 @@ def network():
     """A small network with the parts that matter: depthwise convolution, batch norm, head."""
     torch.manual_seed(1)
     layers = [nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.ReLU()]
-    return training.prepare(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)), CPU)
+    return device.prepare(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)), CPU)
 
 
 CPU = torch.device("cpu")
