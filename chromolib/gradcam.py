@@ -26,7 +26,7 @@ def maps(model, architecture, images, classes, batch_size=32):
     try:
         batches = [
             _batch(model, architecture, torch.from_numpy(part).to(where), torch.as_tensor(wanted, device=where))
-            for part, wanted in _batches(np.array(images), classes, batch_size)
+            for part, wanted in _batches(np.array(images), np.array(classes), batch_size)
         ]
     finally:
         model.train(training)

@@ -11,6 +11,7 @@ from chromolib.localisation import Localisation, localisation
 
 SIZE = 64
 CLASSES = np.array([0, 7, 23])
+LARGE = ("vgg16", "vgg19", "resnext101")  # slow, and of the same layout as smaller ones
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +131,27 @@ def test_maps_fall_on_what_decides(name):
     assert result.accuracy > 0.9
     assert result.share > 1.3 * result.area  # measured 1.6 to 2.3 times
     assert result.pointing > 2.5 * result.area  # measured 4 to 6 times
+
+
+@pytest.mark.parametrize("name", [name for name in architectures.NAMES if name not in LARGE])
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_the_grid_changes_where_the_image_changes(name, corner):
+    """Rows, columns and channels in the right order, whatever the layout: no training, no gradient, no chance."""
+    size = 128
+    model = network_of_size(name, size)
+    image = torch.full((1, size, size), 128, dtype=torch.uint8)
+    changed = image.clone()
+    top, left = (size // 2 * place for place in corner)
+    changed[:, top : top + size // 2, left : left + size // 2] = 255
+    layer = architectures.row(name).cam_layer
+    with torch.no_grad():
+        before, after = (gradcam._forward(model, layer, architectures.normalise(x, name))[0] for x in (image, changed))
+    change = (gradcam._as_grid(after, model, name) - gradcam._as_grid(before, model, name)).abs().sum(1)[0]
+    quarters = torch.nn.functional.adaptive_avg_pool2d(change[None], 2)[0]
+    assert divmod(int(quarters.argmax()), 2) == corner
+
+
+def network_of_size(name, size):
+    """Random weights, but for EfficientNet-Lite0, in which random weights let the signal die out before the layer."""
+    torch.manual_seed(0)
+    return architectures.create(name, "imagenet" if name == "efficientnet_lite0" else None, image_size=size).eval()
