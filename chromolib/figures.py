@@ -449,7 +449,7 @@ def grad_cam_cases(kinds, images, labels, maps, guesses):
     images (n, H, W) and labels (n,) of the n cases named by `kinds`; maps: dict of approach to (n, H, W) in [0, 1];
     guesses: DataFrame with a row per case and a column of predicted labels per approach.
     """
-    figure, axes = plt.subplots(len(kinds), 1 + len(maps), figsize=(2.2 * (1 + len(maps)), 2.45 * len(kinds)))
+    figure, axes = plt.subplots(len(kinds), 1 + len(maps), figsize=(1.9 * (1 + len(maps)), 2.15 * len(kinds)))
     for number, row in enumerate(np.reshape(axes, (len(kinds), -1))):
         _show(row[0], images[number], f"{kinds[number]}: class {CLASSES[labels[number]]}")
         for axis, (approach, heat) in zip(row[1:], maps.items(), strict=True):
@@ -463,7 +463,7 @@ def grad_cam_cases(kinds, images, labels, maps, guesses):
 def grad_cam_mistakes(images, of_predicted, of_true, predicted, labels):
     """Figure 4: misclassified images (n, H, W) above their maps for the predicted and for the true class."""
     rows = images, _overlay(images, of_predicted), _overlay(images, of_true)
-    figure, axes = plt.subplots(3, len(images), figsize=(2.2 * len(images), 7.2), squeeze=False)
+    figure, axes = plt.subplots(3, len(images), figsize=(1.9 * len(images), 6.3), squeeze=False)
     for column, (said, true) in enumerate(zip(predicted, labels, strict=True)):
         titles = "image", f"predicted: {CLASSES[said]}", f"true: {CLASSES[true]}"
         for axis, row, title in zip(axes[:, column], rows, titles, strict=True):
@@ -471,9 +471,9 @@ def grad_cam_mistakes(images, of_predicted, of_true, predicted, labels):
     return _finish(figure)
 
 
-def localisation(checks, count=6):
+def localisation(checks, count=5):
     """Maps over drawings whose deciding square is known; `checks`: dict of architecture to its Localisation."""
-    figure, axes = plt.subplots(len(checks), count, figsize=(1.6 * count, 1.85 * len(checks)), squeeze=False)
+    figure, axes = plt.subplots(len(checks), count, figsize=(1.3 * count, 1.55 * len(checks)), squeeze=False)
     for row, (name, check) in zip(axes, checks.items(), strict=True):
         for axis, image in zip(row, _overlay(check.images, check.maps), strict=False):
             _show(axis, image)

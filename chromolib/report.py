@@ -31,10 +31,10 @@ def write(profile):
         body.append(f'<li><a href="{page}">{html.escape(name)}</a></li>')
     body.append("</ul>")
     for figure in sorted((folder / "figures").glob("*.png")):
-        body.append(f'<h2>{figure.stem}</h2><img src="figures/{figure.name}" alt="{figure.stem}">')
+        body.append(f'<h2>{_title(figure)}</h2><img src="figures/{figure.name}" alt="{_title(figure)}">')
     for table in sorted((folder / "tables").glob("*.csv")):
         content = pd.read_csv(table).to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="")
-        body.append(f'<h2><a href="tables/{table.name}">{table.stem}</a></h2>{content}')
+        body.append(f'<h2><a href="tables/{table.name}">{_title(table)}</a></h2>{content}')
     with files.replacing(folder / "index.html") as temporary:
         text = PAGE.format(title=f"Results of the profile {html.escape(profile)}", body="\n".join(body))
         temporary.write_text(text, encoding="utf-8")
@@ -51,6 +51,11 @@ def publish(profile):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
     return target
+
+
+def _title(file):
+    """A heading from a file's name: table1_similarity.csv is "Table1 similarity"."""
+    return file.stem.replace("_", " ").capitalize()
 
 
 def _about(profile):

@@ -26,7 +26,7 @@ def settings(monkeypatch, own_cache):
 
     monkeypatch.setattr(datasets, "load", few)
     defaults = parameters.defaults("03_training")
-    short = {"image_size": 32, "adam_epochs": 1, "sgd_epochs": 1, "folds": [0, 1], "batch_size": 64}
+    short = {"task": "q_band", "image_size": 32, "adam_epochs": 1, "sgd_epochs": 1, "folds": [0, 1], "batch_size": 64}
     return defaults | short | {"approach": "scratch", "start": "random"}
 
 
