@@ -2,9 +2,9 @@
 PYTHON ?= python3
 PROFILE ?= demo
 BIN := .venv/bin
-# A graph trains one network at a time where there is a GPU, and one on each core where there is none.
+# ONLY=trainings leaves the other notebooks out.  A graph trains one network at a time where there is a GPU, and one on each core where there is none.
 GPU := $(shell nvidia-smi -L 2>/dev/null)
-GRAPH = $(BIN)/snakemake --cores all $(if $(GPU),--resources gpu_slots=1) --quiet rules --rerun-incomplete --config
+GRAPH = $(BIN)/snakemake $(ONLY) --cores all $(if $(GPU),--resources gpu_slots=1) --quiet rules --rerun-incomplete --config
 
 .PHONY: setup demo test lab study reference
 

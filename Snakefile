@@ -8,8 +8,8 @@ from pathlib import Path
 from chromolib import parameters, paths
 
 PROFILE = config.get("profile", "demo")
-FILE = str(parameters.path("profile", PROFILE))
-STUDY = parameters.known() | parameters.load(FILE)  # the notebooks' defaults under the profile's values
+FILES = [str(file) for file in parameters.profile_files(PROFILE)]  # the later one before the earlier
+STUDY = parameters.known() | parameters.load(*FILES)  # the notebooks' defaults under the profile's values
 RUNS = f"{paths.runs()}/{PROFILE}"
 TABLES = {  # what each notebook leaves for the report
     "01_data_exploration": ["data"],
@@ -36,8 +36,12 @@ def tables(notebook):
 
 def values(wildcards):
     """The parameter files of a training run, the later one before the earlier."""
-    kinds = {"profile": PROFILE, "architecture": wildcards.architecture, "approach": wildcards.approach}
-    return [str(parameters.path(kind, name)) for kind, name in kinds.items()]
+    kinds = {"architecture": wildcards.architecture, "approach": wildcards.approach}
+    return FILES + [str(parameters.path(kind, name)) for kind, name in kinds.items()]
+
+
+def options(files):
+    return [word for file in files for word in ("-f", file)]
 
 
 def parent(wildcards):
@@ -57,6 +61,11 @@ rule report:
         "{sys.executable:q} -m chromolib.report write {PROFILE:q}"
 
 
+rule trainings:  # without the report: for a variation, which the report of another profile compares
+    input:
+        ALL_RUNS,
+
+
 rule train:
     input:
         parent,
@@ -69,7 +78,7 @@ rule train:
     params:
         code=code("03_training"),
         values=lambda wildcards: parameters.select("03_training", parameters.load(*values(wildcards))),
-        files=lambda wildcards: [word for file in values(wildcards) for word in ("-f", file)],
+        files=lambda wildcards: options(values(wildcards)),
     resources:
         gpu_slots=1,
     shell:
@@ -90,6 +99,7 @@ for notebook in TABLES:
         params:
             notebook=notebook,
             code=code(notebook),
-            values=parameters.select(notebook, parameters.load(FILE)),
+            values=parameters.select(notebook, parameters.load(*FILES)),
+            files=options(FILES),
         shell:
-            "{sys.executable:q} -m chromolib.execute {params.notebook} {log:q} -f {FILE:q}"
+            "{sys.executable:q} -m chromolib.execute {params.notebook} {log:q} {params.files:q}"

@@ -31,6 +31,16 @@ def path(kind, name):
     return file
 
 
+def profile_files(name):
+    """The parameter files of a profile: its own, after those of the profiles that it varies.
+
+    A variation is named after what it varies and lists only what differs: mini_cell is mini.yaml, then mini_cell.yaml.
+    """
+    own, words = path("profile", name), name.split("_")
+    bases = ("_".join(words[:count]) for count in range(1, len(words)))
+    return [*(path("profile", base) for base in bases if base in names("profile")), own]
+
+
 def load(*files):
     """The values of parameter files, a later file before an earlier one: dict of name to value."""
     values = {}

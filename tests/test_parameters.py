@@ -93,6 +93,15 @@ def test_a_damaged_file_is_named(tmp_path, text):
         parameters.load(file)
 
 
+def test_a_variation_lists_only_what_differs_from_what_it_varies(tmp_path, monkeypatch):
+    (tmp_path / "profile").mkdir()
+    for name, text in {"mini": "seed: 1\nbatch_size: 8", "mini_cell": "seed: 2", "minimal": "seed: 3"}.items():
+        (tmp_path / "profile" / f"{name}.yaml").write_text(text)
+    monkeypatch.setattr(parameters, "PARAMETERS", tmp_path)
+    assert parameters.load(*parameters.profile_files("mini_cell")) == {"seed": 2, "batch_size": 8}
+    assert parameters.load(*parameters.profile_files("minimal")) == {"seed": 3}
+
+
 def test_an_absent_file_lists_those_there_are():
     with pytest.raises(StudyError, match="demo"):
         parameters.path("profile", "dmeo")
