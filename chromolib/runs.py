@@ -144,7 +144,7 @@ class Run:
         self.started = provenance.now()
         _lock(self.path)
         self._open()
-        self.place = device.choose()
+        self.place, self.model = device.choose(), None
         self.images = torch.from_numpy(np.array(self.data.images)).to(self.place)
         self.labels = torch.from_numpy(np.array(self.data.labels)).to(self.place)
 
@@ -193,7 +193,7 @@ class Run:
         begin = time.perf_counter()
         train, monitor, validation = self.indices(fold)
         name, state = self.settings["architecture"], self.path / "resume" / f"fold{fold}.pt"
-        model = self.create(fold)
+        model = self._model_with(self.create(fold))
         fit = training.fit(
             model, name, self.images, self.labels, train, monitor, self.recipe, fold, state=state, report=report
         )
@@ -206,6 +206,16 @@ class Run:
         self._write(fold, model, history, self._prediction_rows(fold, validation, best), row)
         state.unlink()
         return row
+
+    def _model_with(self, fresh):
+        """The network of the first fold, with the weights of `fresh`: a compiled network is compiled once."""
+        if self.model is None:
+            self.model = fresh
+            if self.recipe.compiled:
+                device.compile_once(fresh, self.place)
+        else:
+            self.model.load_state_dict(fresh.state_dict())
+        return self.model
 
     def _predict(self, model, index):
         images = self.images[torch.as_tensor(index, device=self.place)]
@@ -315,6 +325,7 @@ def _fold_row(fold, train, labels, best, last, fit, history):
         "classes_scored": classes,
         "seconds": None,
         "images_per_second": round(float(history["images_per_second"].median()), 1),
+        "parts": fit.parts,  # of a batch, because of memory: 1 unless the device ran out of it
     }
 
 

@@ -1,10 +1,14 @@
 """Training one network on one fold: Adam, then SGD; each epoch is validated and the best one kept [paper].
 
-The images stay on the device as one-channel uint8, and are augmented there a batch at a time, every image with its
-own random draw. Each epoch draws from its own seed, so that a run that was interrupted and goes on ends exactly as
-one that was not.
+What makes it fast, in the order of the loop: the images stay on the device as one-channel uint8 and are augmented there
+a batch at a time, every image with its own random draw; nothing in an epoch waits for the device; products run in
+bf16 where the hardware has it, on channels-last memory (`device.prepare`); on a GPU the network may be compiled
+(`device.compile_once`); one fused kernel updates all weights; the best weights stay in memory until the end.
+
+Each epoch draws from its own seed, so that a run that was interrupted and goes on ends exactly as one that was not.
 """
 
+import contextlib
 import math
 import os
 import sys
@@ -36,6 +40,8 @@ class Recipe:
     weight_decay: float  # of both
     blur_sigma: float  # pixels at 256 px: upper end of the uniform draw of the Gaussian blur's width
     precision: str  # "auto": bf16 where the hardware has it, or "fp32"
+    compiled: bool  # on a GPU: kernels fused by torch.compile and replayed as CUDA graphs
+    reproducible: bool  # on a GPU: only kernels that give the same bits each time; a CPU's always do
     seed: int  # of weights, order and augmentation
 
     def __post_init__(self):
@@ -62,6 +68,7 @@ class Fit:
     best: dict
     best_epoch: int  # counted from 1
     best_accuracy: float
+    parts: int = 1  # in which a batch went through the network, because the whole did not fit into memory
 
 
 def seed_everything(*numbers):
@@ -113,15 +120,22 @@ def _blur_matrix(side, sigma):
     return weight / weight.sum(2, keepdim=True)
 
 
-def train_step(model, optimiser, images, labels, precision="auto"):
-    """One optimisation step on normalised images (n, 3, H, W) and labels (n,); the mean loss, still on the device."""
-    with device.autocast(images.device, precision == "auto"):
-        logits = model(images)
-    loss = functional.cross_entropy(logits.float(), labels)
+def train_step(model, optimiser, images, labels, precision="auto", parts=1):
+    """One optimisation step on normalised images (n, 3, H, W) and labels (n,); the mean loss, still on the device.
+
+    parts: the batch goes through the network in so many parts, whose gradients are added up, so that less memory is
+    needed; the step is that of the whole batch but for batch norm, which sees each part by itself.
+    """
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    total = torch.zeros((), device=images.device)
+    for part, truth in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
+        with device.autocast(images.device, precision == "auto"):
+            logits = model(part)
+        loss = functional.cross_entropy(logits.float(), truth) * (len(truth) / len(labels))
+        loss.backward()
+        total += loss.detach()
     optimiser.step()
-    return loss.detach()
+    return total
 
 
 @torch.inference_mode()
@@ -131,7 +145,8 @@ def predict(model, architecture, images, precision="auto"):
     logits = []
     for batch in images.split(EVALUATION_BATCH):
         with device.autocast(images.device, precision == "auto"):
-            logits.append(model(architectures.normalise(batch, architecture)).float())
+            # forward(), not the module itself: a compiled network would be compiled anew for each size of a last batch
+            logits.append(model.forward(architectures.normalise(batch, architecture)).float())
     return torch.cat(logits)
 
 
@@ -141,7 +156,8 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
     images (n, H, W) uint8 and labels (n,) int64 are tensors on the model's device; train and monitor are integer
     arrays. `state` is a path: the training is saved there after each epoch and goes on from there where it exists.
     `report` is called with the row of each epoch. Returns a Fit; the model is left with the last epoch's weights.
-    Raises StudyError where the loss is no longer a number.
+    A batch that does not fit into memory goes through the network in two parts, four, and so on. Raises StudyError
+    where the loss is no longer a number, and where not even one image fits.
     """
     train = torch.as_tensor(train, device=images.device)
     seen, truth = images[torch.as_tensor(monitor, device=images.device)], labels[monitor]
@@ -153,7 +169,8 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
             optimiser = _optimiser(model, recipe, epoch)
         started = time.perf_counter()
         seed_everything(recipe.seed, fold, epoch)
-        loss = _train_epoch(model, architecture, optimiser, images, labels, train, recipe, epoch).item()
+        with device.deterministic(recipe.reproducible):
+            loss = _train_epoch(model, architecture, optimiser, images, labels, train, recipe, epoch, result).item()
         trained = time.perf_counter()
         logits = predict(model, architecture, seen, recipe.precision)
         row = {
@@ -174,7 +191,7 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
     return result
 
 
-def _train_epoch(model, architecture, optimiser, images, labels, train, recipe, epoch):
+def _train_epoch(model, architecture, optimiser, images, labels, train, recipe, epoch, result):
     """One pass over the training images; the mean loss. Nothing in it waits for the device."""
     model.train()
     order = train[torch.randperm(len(train), device=images.device)]
@@ -185,8 +202,24 @@ def _train_epoch(model, architecture, optimiser, images, labels, train, recipe, 
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * _cosine(begin + (end - begin) * number / len(batches))
         batch = architectures.normalise(augment(images[index], recipe.blur_sigma), architecture)
-        total += train_step(model, optimiser, batch, labels[index], recipe.precision) * len(index)
+        loss = _step_that_fits(model, optimiser, batch, labels[index], recipe.precision, result)
+        total += loss * len(index)
     return total / len(order)
+
+
+def _step_that_fits(model, optimiser, batch, labels, precision, result):
+    """A training step in `result.parts` parts; where memory runs out, in twice as many, from now on."""
+    while True:
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return train_step(model, optimiser, batch, labels, precision, result.parts)
+        if result.parts >= len(labels):
+            raise StudyError(
+                f"out of memory with {len(batch) // result.parts} image of {batch.shape[-1]} pixels at a time: "
+                "lower image_size, take a smaller architecture, or a device with more memory"
+            )
+        result.parts = min(2 * result.parts, len(labels))
+        optimiser.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()  # does nothing without a GPU
 
 
 def _optimiser(model, recipe, epoch):

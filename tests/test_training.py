@@ -22,6 +22,8 @@ RECIPE = training.Recipe(
     weight_decay=1e-4,
     blur_sigma=2.0,
     precision="fp32",
+    compiled=False,
+    reproducible=False,
     seed=0,
 )
 NAME = "resnet34"  # whose mean and SD normalise the images
@@ -97,6 +99,62 @@ def test_a_step_is_plain_pytorchs(stripes):
     torch.testing.assert_close(loss, expected.detach())
     for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def memory_for(images, monkeypatch):
+    """Let the device be out of memory for more than so many images at once; the sizes that were tried."""
+    whole, tried = nn.Sequential.forward, []
+
+    def forward(self, batch):
+        tried.append(len(batch))
+        if self.training and len(batch) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        return whole(self, batch)
+
+    monkeypatch.setattr(nn.Sequential, "forward", forward)
+    return tried
+
+
+def test_parts_of_a_batch_make_the_same_step(stripes):
+    images, labels = stripes
+    steps = []
+    for parts in (1, 2, 3):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        batch = architectures.normalise(images[:7], NAME)
+        loss = training.train_step(model, training._optimiser(model, RECIPE, 3), batch, labels[:7], "fp32", parts)
+        steps.append([loss, *model.parameters()])
+    for step in steps[1:]:
+        torch.testing.assert_close(step, steps[0], rtol=0, atol=1e-6)
+
+
+def test_out_of_memory_takes_smaller_parts_of_the_same_batch(stripes, monkeypatch):
+    tried = memory_for(2, monkeypatch)
+    steps = []
+    monkeypatch.setattr(training, "augment", lambda images, _: steps.append(len(images)) or images.float())
+    fit, _ = train(stripes)
+    assert fit.parts == 4
+    assert tried[:7] == [8, 4, 2, 2, 2, 2, 2]  # twice in vain, then in four parts, and so to the end
+    assert sum(steps) == 4 * 30  # images of four epochs, none of them twice
+
+
+def test_memory_for_not_even_one_image_is_said(stripes, monkeypatch):
+    memory_for(0, monkeypatch)
+    with pytest.raises(StudyError, match=r"out of memory with 1 image of 16 pixels.*image_size"):
+        train(stripes)
+
+
+def test_the_smaller_parts_outlast_an_interruption(stripes, tmp_path, monkeypatch):
+    memory_for(4, monkeypatch)
+
+    def pull_the_plug(row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stripes, state=tmp_path / "state.pt", report=pull_the_plug)
+    fit, last = train(stripes, state=tmp_path / "state.pt")
+    assert fit.parts == 2
+    assert same(last, train(stripes)[1])
 
 
 def test_adam_then_sgd_each_along_a_cosine(stripes):
