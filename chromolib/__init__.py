@@ -30,6 +30,7 @@ _MODULES = (
     "parameters",
     "paths",
     "photographs",
+    "plan",
     "provenance",
     "report",
     "runs",

@@ -166,7 +166,7 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
         result, optimiser = _resume(state, model, recipe)
     for epoch in range(len(result.history) + 1, recipe.epochs + 1):
         if optimiser is None or epoch == recipe.adam_epochs + 1:
-            optimiser = _optimiser(model, recipe, epoch)
+            optimiser = make_optimiser(model, recipe, epoch)
         started = time.perf_counter()
         seed_everything(recipe.seed, fold, epoch)
         with device.deterministic(recipe.reproducible):
@@ -222,7 +222,7 @@ def _step_that_fits(model, optimiser, batch, labels, precision, result):
         torch.cuda.empty_cache()  # does nothing without a GPU
 
 
-def _optimiser(model, recipe, epoch):
+def make_optimiser(model, recipe, epoch):
     """Adam for the first phase, SGD with momentum for the second [paper]; fused: one kernel for all parameters."""
     if epoch <= recipe.adam_epochs:
         rate, kind, extra = recipe.adam_learning_rate, torch.optim.Adam, {}
@@ -271,6 +271,6 @@ def _resume(state, model, recipe):
         raise StudyError(f"{state}: the saved training cannot be read ({error}); delete it to start again") from error
     model.load_state_dict(content.pop("model"))
     moments, result = content.pop("optimiser"), Fit(**content)
-    optimiser = _optimiser(model, recipe, len(result.history))
+    optimiser = make_optimiser(model, recipe, len(result.history))
     optimiser.load_state_dict(moments)
     return result, optimiser

@@ -91,7 +91,7 @@ def test_blur_is_drawn_for_each_image_and_keeps_grey():
 def test_a_step_is_plain_pytorchs(stripes):
     batch, labels = architectures.normalise(stripes[0], NAME), stripes[1]
     ours, plain = network(), network()
-    loss = training.train_step(ours, training._optimiser(ours, RECIPE, 1), batch, labels, "fp32")
+    loss = training.train_step(ours, training.make_optimiser(ours, RECIPE, 1), batch, labels, "fp32")
     optimiser = torch.optim.Adam(plain.parameters(), lr=RECIPE.adam_learning_rate, weight_decay=RECIPE.weight_decay)
     expected = nn.CrossEntropyLoss()(plain(batch), labels)
     expected.backward()
@@ -122,7 +122,7 @@ def test_parts_of_a_batch_make_the_same_step(stripes):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
         batch = architectures.normalise(images[:7], NAME)
-        loss = training.train_step(model, training._optimiser(model, RECIPE, 3), batch, labels[:7], "fp32", parts)
+        loss = training.train_step(model, training.make_optimiser(model, RECIPE, 3), batch, labels[:7], "fp32", parts)
         steps.append([loss, *model.parameters()])
     for step in steps[1:]:
         torch.testing.assert_close(step, steps[0], rtol=0, atol=1e-6)
@@ -158,8 +158,8 @@ def test_the_smaller_parts_outlast_an_interruption(stripes, tmp_path, monkeypatc
 
 
 def test_adam_then_sgd_each_along_a_cosine(stripes):
-    assert isinstance(training._optimiser(network(), RECIPE, 2), torch.optim.Adam)
-    assert isinstance(training._optimiser(network(), RECIPE, 3), torch.optim.SGD)
+    assert isinstance(training.make_optimiser(network(), RECIPE, 2), torch.optim.Adam)
+    assert isinstance(training.make_optimiser(network(), RECIPE, 3), torch.optim.SGD)
     rates = [row["learning_rate"] for row in train(stripes)[0].history]
     half = 1e-2 * (0.01 + 0.99 / 2)  # half way through a phase of two epochs
     assert rates == pytest.approx([1e-2, half, 1e-2, half])
