@@ -2,6 +2,8 @@
 #   snakemake --cores all --config profile=mini        add -n to see the plan, without doing anything
 # An interrupted study goes on where it was: finished runs are kept, and an unfinished one resumes at its last epoch.
 import ast
+import csv
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +25,12 @@ ALL_RUNS = expand(
     architecture=STUDY["architectures"],
     approach=STUDY["approaches"],
 )
+DAY = 24 * 60  # minutes: few clusters grant more; a run that needs longer is stopped, saves, and goes on in a new job
+with open(paths.ROOT / "workflow" / "needs.csv") as lines:
+    NEEDS = {row["architecture"]: row for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
+
+# Slurm's warning before the time limit reaches every process of a job. The one that runs the notebook answers it.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def code(notebook):
@@ -51,12 +59,18 @@ def parent(wildcards):
     return f"{RUNS}/{other}/{wildcards.architecture}/{name}/run.json" if name else []
 
 
+def need(column, wildcards):
+    """What workflow/needs.csv says of the architecture of a training run: a whole number."""
+    return int(NEEDS.get(wildcards.architecture, NEEDS["other"])[column])
+
+
 rule report:
     input:
         ALL_RUNS,
         [tables(notebook) for notebook in TABLES],
     output:
         f"{RUNS}/index.html",
+    localrule: True
     shell:
         "{sys.executable:q} -m chromolib.report write {PROFILE:q}"
 
@@ -80,7 +94,9 @@ rule train:
         values=lambda wildcards: parameters.select("03_training", parameters.load(*values(wildcards))),
         files=lambda wildcards: options(values(wildcards)),
     resources:
-        gpu_slots=1,
+        gpu_slots=lambda wildcards: need("gpu_slots", wildcards),
+        mem_mb=lambda wildcards, attempt: 1024 * attempt * need("memory_gib", wildcards),
+        runtime=lambda wildcards: min(DAY, len(STUDY["folds"]) * need("minutes_per_fold", wildcards)),
     shell:
         "{sys.executable:q} -m chromolib.execute 03_training {log:q} {params.files:q} -p task {wildcards.task:q}"
 
@@ -101,5 +117,9 @@ for notebook in TABLES:
             code=code(notebook),
             values=parameters.select(notebook, parameters.load(*FILES)),
             files=options(FILES),
+        resources:
+            gpu_slots=1,
+            mem_mb=lambda wildcards, attempt: 16_384 * attempt,
+            runtime=240,
         shell:
             "{sys.executable:q} -m chromolib.execute {params.notebook} {log:q} {params.files:q}"

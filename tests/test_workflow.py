@@ -1,5 +1,7 @@
 """The graph: its plan for each profile, and the whole study at smoke size."""
 
+import csv
+import itertools
 import json
 import os
 import subprocess
@@ -9,14 +11,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from chromolib import paths
+from chromolib import parameters, paths
 
-SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
+SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+PROFILES = paths.ROOT / "workflow" / "profiles"
 
 
-def snakemake(folder, *words, profile):
+def snakemake(folder, *words, profile, snakefile=paths.ROOT / "Snakefile"):
     """Run Snakemake with results and bookkeeping in `folder`; its output, after an exit status of 0."""
-    command = [*SNAKEMAKE, "--directory", str(folder), "--cores", "2", *words, "--config", f"profile={profile}"]
+    where = ["--snakefile", str(snakefile), "--directory", str(folder), "--cores", "2"]
+    command = [*SNAKEMAKE, *where, *words, "--config", f"profile={profile}"]
     environment = os.environ | {"CHROMOLIB_RUNS": str(folder / "runs"), "CHROMOLIB_CACHE": str(folder / "cache")}
     done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout[-4000:]
@@ -29,6 +33,45 @@ def test_the_plan_has_every_run_and_four_notebooks_and_the_report(tmp_path, prof
     counts = dict(line.split() for line in plan.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())
     assert counts["train"] == str(runs)
     assert counts["total"] == str(runs + 5)
+
+
+@pytest.mark.parametrize("where", ["local", "slurm"])
+def test_the_plan_is_the_same_everywhere(tmp_path, where):
+    plan = snakemake(tmp_path, "--profile", str(PROFILES / where), "--dry-run", profile="paper")
+    assert plan.count("\nrule train:") == 66
+    assert plan.count(", gpu=1") == (68 if where == "slurm" else 0)
+
+
+def test_each_architecture_says_what_it_needs():
+    with open(paths.ROOT / "workflow" / "needs.csv") as lines:
+        rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    assert sorted(row.pop("architecture") for row in rows) == sorted([*parameters.names("architecture"), "other"])
+    assert all(int(row["gpu_slots"]) in (1, 2, 4) and int(row["minutes_per_fold"]) > 0 for row in rows)
+
+
+def test_one_gpu_is_filled_and_never_overfilled(tmp_path):
+    """Four small jobs wait until all four run, so they must be let in together; a big one must be alone."""
+    (tmp_path / "Snakefile").write_text(
+        """
+rule all:
+    input: expand("small{n}", n=range(4)), expand("big{n}", n=range(2))
+
+rule small:
+    output: touch("small{n}")
+    resources: gpu_slots=1
+    shell: "echo 1 >> log; timeout 100 sh -c 'until [ $(grep -c ^1 log) = 4 ]; do sleep 0.1; done'; echo -1 >> log"
+
+rule big:
+    output: touch("big{n}")
+    resources: gpu_slots=4
+    shell: "echo 4 >> log; echo -4 >> log"
+"""
+    )
+    one = ["--profile", str(PROFILES / "local"), "--cores", "8", "--resources", "gpu_slots=4"]
+    snakemake(tmp_path, *one, profile="smoke", snakefile=tmp_path / "Snakefile")
+    taken = list(itertools.accumulate(map(int, (tmp_path / "log").read_text().split())))
+    assert max(taken) == 4
+    assert taken[-1] == 0
 
 
 def test_two_step_waits_for_its_parent(tmp_path):
