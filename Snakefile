@@ -1,5 +1,6 @@
 # The study as a graph of notebook runs.  make demo, make study PROFILE=mini, or by hand:
-#   snakemake --cores all --config profile=mini        add -n to see the plan, without doing anything
+#   snakemake --profile workflow/profiles/local --config profile=mini     add -n to see the plan, without doing anything
+#   snakemake --profile workflow/profiles/slurm --config profile=paper    the same on a cluster
 # An interrupted study goes on where it was: finished runs are kept, and an unfinished one resumes at its last epoch.
 import ast
 import csv
@@ -99,6 +100,7 @@ rule train:
         runtime=lambda wildcards: min(DAY, len(STUDY["folds"]) * need("minutes_per_fold", wildcards)),
     shell:
         "{sys.executable:q} -m chromolib.execute 03_training {log:q} {params.files:q} -p task {wildcards.task:q}"
+        " --slots {resources.gpu_slots}"
 
 
 for notebook in TABLES:
