@@ -35,6 +35,7 @@ _MODULES = (
     "report",
     "runs",
     "similarity",
+    "slots",
     "statistics",
     "synthetic",
     "tables",
