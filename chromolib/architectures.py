@@ -12,7 +12,7 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from chromolib import paths
+from chromolib import files, paths
 from chromolib.errors import StudyError
 
 
@@ -157,7 +157,7 @@ def _with_imagenet_weights(name, image_size):
     path = _imagenet_file(architecture)
     if path is None and name == "efficientnet_lite0":
         return _packaged_lite0(image_size)
-    path = path or _from_hub(architecture)
+    path = path or _undamaged(_from_hub(architecture))
     overlay = {"file": str(path), "custom_load": False}
     try:
         return _build(architecture, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
@@ -201,6 +201,14 @@ def _from_hub(architecture):
             f"ImageNet weights of {architecture.timm_name} cannot be reached: download {address} "
             f"and put it into {paths.weights()} as {architecture.timm_name}.safetensors ({_brief(error)})"
         ) from error
+
+
+def _undamaged(path):
+    """The path of a file in the hub's cache, which keeps large files under their SHA-256; StudyError if it differs."""
+    digest = path.resolve().name
+    if len(digest) == 64 and files.sha256(path) != digest:
+        raise StudyError(f"{path}: differs from its digest {digest}; delete {path.resolve()} and start again")
+    return path
 
 
 def _brief(error):

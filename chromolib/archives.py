@@ -19,6 +19,7 @@ SUFFIXES = (".zip", *_TARS)
 MAX_MEMBERS = 500_000  # [ours] the largest known set has 28,136 files
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 16 * 2**30
+MAX_OVERHEAD_BYTES = 16 * 2**20  # of a tar's headers before a member, which are read whole, and of its end
 
 _OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError, OSError)
@@ -92,9 +93,10 @@ def _tar_entries(stream, path):
     stream = io.BufferedReader(stream) if not hasattr(stream, "peek") else stream
     start = stream.peek(512)[:512]
     opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
-    watched = _Watched(opener(stream) if opener else stream)
+    watched = _Watched(opener(stream) if opener else stream, path)
     with tarfile.open(fileobj=watched, mode="r|") as archive:
         for entry in archive:
+            watched.expect(entry.size)
             name = _safe_name(entry.name, path)
             if not (entry.isfile() or entry.isdir()):
                 raise _refused(path, entry.name, "is a link or a device")
@@ -106,13 +108,23 @@ def _tar_entries(stream, path):
 
 
 class _Watched:
-    """A stream that notes where its last byte other than zero is: after the last member of a tar all are zero."""
+    """A stream that notes where its last byte other than zero is: after the last member of a tar all are zero.
 
-    def __init__(self, stream):
-        self._stream, self._length, self._end_of_content = stream, 0, 0
+    It refuses more than was announced, as a header may claim a name of gigabytes, packed to almost nothing.
+    """
+
+    def __init__(self, stream, path):
+        self._stream, self._path, self._length, self._end_of_content = stream, path, 0, 0
+        self.expect(0)
+
+    def expect(self, size):
+        """A member of so many bytes comes next."""
+        self._limit = self._length + size + MAX_OVERHEAD_BYTES
 
     def read(self, size):
         chunk = self._stream.read(size)
+        if self._length + len(chunk) > self._limit:
+            raise _refused(self._path, "?", "has headers or an end beyond all measure")
         content = len(chunk.rstrip(b"\0"))
         self._end_of_content = self._length + content if content else self._end_of_content
         self._length += len(chunk)

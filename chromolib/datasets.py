@@ -318,7 +318,7 @@ def _cached(source, place, size):
     try:
         _store(dataset, folder)
         return _open(source, folder)  # mapped, so that the array in memory is given back
-    except OSError as error:
+    except (OSError, StudyError) as error:
         warnings.warn(f"{folder}: the cache cannot be written ({error}); loading stays slow", stacklevel=3)
         return dataset
 

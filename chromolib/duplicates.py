@@ -16,9 +16,15 @@ def identical(images):
     images: (n, h, w) uint8.
     """
     groups = defaultdict(list)
-    for index, image in enumerate(images):
-        groups[hashlib.sha256(np.ascontiguousarray(image)).digest()].append(index)
+    for index, digest in enumerate(_digests(images)):
+        groups[digest].append(index)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def shared(images, others):
+    """Ascending indices (list) of the images that are, pixel by pixel, also among the others: both (n, h, w) uint8."""
+    known = set(_digests(others))
+    return [index for index, digest in enumerate(_digests(images)) if digest in known]
 
 
 def near_identical(images, threshold=0.999):
@@ -38,6 +44,10 @@ def near_identical(images, threshold=0.999):
         values = similarity[first, second]
         pairs += zip((first + start).tolist(), (second + start).tolist(), values.tolist(), strict=True)
     return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
+
+
+def _digests(images):
+    return (hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images)
 
 
 def _standardised_thumbnails(images):

@@ -6,15 +6,31 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from chromolib.errors import StudyError
+
+_FAILURES = (OSError, RuntimeError, SafetensorError)  # of plain Python, of torch and of safetensors on a full disk
+
 
 @contextmanager
 def replacing(path):
     """Yield a temporary path beside `path`; on success it replaces `path` at once, on failure nothing is left.
 
     The content and the folder entry are flushed to disk first, so that a power cut leaves the old file or the
-    new one, never a half. The caller writes the temporary path and closes it.
+    new one, never a half. The caller writes the temporary path and closes it. StudyError where the disk is full or
+    read-only.
     """
     path = Path(path)
+    try:
+        yield from _replacing(path)
+    except _FAILURES as error:
+        raise StudyError(
+            f"{path}: cannot be written ({error}); what was there before is kept. Make room, or name another folder"
+        ) from error
+
+
+def _replacing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)

@@ -1,6 +1,8 @@
 """One image file to grey values, and grey values to a square. Nothing doubtful is read silently."""
 
 import io
+import warnings
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
@@ -27,7 +29,7 @@ def read_with_mode(data, name):
     if not data:
         raise StudyError(f"{name}: the file is empty. Copy it again from its source.")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with _bombs_refused(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check(picture, name)
             mode = picture.mode
             picture.load()
@@ -38,7 +40,7 @@ def read_with_mode(data, name):
         raise StudyError(
             f"{name}: not an image ({_looks_like(data)}). Expected is one of {', '.join(FORMATS)}; get the file again."
         ) from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name) from None
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise StudyError(f"{name}: damaged or cut short ({error}). Copy it again from its source.") from error
@@ -73,6 +75,14 @@ def centre(image, size=256):
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return square(np.asarray(image)[top : top + side, left : left + side], size)
+
+
+@contextmanager
+def _bombs_refused():
+    """Pillow only warns of a size up to twice its limit; here that is an error, as beyond it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def _check(picture, name):

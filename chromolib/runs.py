@@ -5,11 +5,15 @@
 
 run.json is written last and at once: its presence means that the run is complete, and it holds the digest of every
 other file. Before that, resume/ keeps what is needed to go on after an interruption, to the epoch.
+
+    python -m chromolib.runs verify PROFILE        checks every file of every run against its digest
 """
 
+import dataclasses
 import fcntl
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from chromolib import (
     architectures,
     datasets,
     device,
+    duplicates,
     files,
     folds,
     metrics,
@@ -35,6 +40,8 @@ from chromolib.errors import StudyError
 from chromolib.parameters import TASKS
 
 RESULTS = (".safetensors", ".parquet", ".csv")  # not the executed notebook, which is still open when a run finishes
+FINE = ("ok", "not kept")  # states of a file, in `verify`, that are no fault
+MARGIN = 64 * 2**20  # bytes: tables, predictions and the executed notebook of a run [ours]
 _locks = {}  # folder -> open file; a kernel that starts the same run again keeps its lock
 
 
@@ -46,28 +53,87 @@ def folder(profile, task, architecture, approach, root=None):
 def record(path):
     """The content of the run.json in the run folder `path`; StudyError where the run is missing or unfinished."""
     try:
-        return json.loads((path / "run.json").read_text(encoding="utf-8"))
+        content = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        missing = {"parameters", "data", "parent", "files"} - content.keys()
     except FileNotFoundError:
         raise StudyError(f"{path}: no finished run here (no run.json); train it first") from None
-    except json.JSONDecodeError as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise StudyError(f"{path / 'run.json'}: damaged ({error}); delete the folder and train it again") from error
+    if missing:
+        raise StudyError(f"{path / 'run.json'}: lacks {', '.join(sorted(missing))}; train the run again")
+    return content
 
 
 def weights(path, fold):
-    """The weights file of a fold in the run folder `path`, checked against the digest in run.json."""
-    digests, name = record(path)["files"], f"fold{fold}.safetensors"
-    if name not in digests:
+    """The weights file of a fold in the run folder `path`, checked against the digest in run.json and its place."""
+    about, name = record(path), f"fold{fold}.safetensors"
+    if name not in about["files"]:
         raise StudyError(f"{path}: this run has no fold {fold}; train it with that fold among `folds`")
-    if not (path / name).is_file():
-        raise StudyError(f"{path / name}: missing (weights are not kept in git); train the run again")
-    if files.sha256(path / name) != digests[name]:
-        raise StudyError(f"{path / name}: differs from its digest in run.json; delete the run and train it again")
-    with safetensors.safe_open(path / name, "pt") as file:
-        about = json.loads(file.metadata()["run"])
-    task, architecture, approach = path.parts[-3:]
-    if about | {"task": task, "architecture": architecture, "approach": approach, "fold": fold} != about:
-        raise StudyError(f"{path / name}: holds {about}, not what its place says; put the right file there")
+    flaw = _flaw(path / name, about)
+    if flaw:
+        raise StudyError(f"{path / name}: {flaw}; delete the run and train it again")
     return path / name
+
+
+def verify(root, profile):
+    """Check again every run of a profile: DataFrame with run, file and state, a row for each file of each run.
+
+    state is "ok"; "not kept" for the weights of a run that was published without any; or says what is wrong: a file
+    missing, not as its digest in run.json, in another run's place or unknown to run.json; run.json absent (the run is
+    not finished) or damaged; a parent that is missing or was trained again later. StudyError where there is no run.
+    """
+    paths_of_runs = sorted(
+        path for task in TASKS for path in (Path(root) / profile / task).glob("*/*") if path.is_dir()
+    )
+    if not paths_of_runs:
+        raise StudyError(f"profile {profile!r}: no run of it in {root}; name another, or set CHROMOLIB_RUNS")
+    rows = [("/".join(path.parts[-3:]), *state) for path in paths_of_runs for state in _states(path, Path(root))]
+    return pd.DataFrame(rows, columns=["run", "file", "state"])
+
+
+def _states(path, root):
+    """Yield (file, state) of what belongs to a run."""
+    try:
+        about = record(path)
+    except StudyError as error:
+        yield "run.json", str(error)
+        return
+    place = dict(zip(("profile", "task", "architecture", "approach"), path.parts[-4:], strict=True))
+    yield "run.json", "ok" if place.items() <= about["parameters"].items() else "is of another run than its place says"
+    published = not any(path.glob("*.safetensors"))
+    for name in sorted(about["files"].keys() | {file.name for file in path.iterdir() if file.suffix in RESULTS}):
+        kept = not (published and name.endswith(".safetensors"))
+        yield name, (_flaw(path / name, about) or "ok") if kept else "not kept"
+    if about["parent"]:
+        source = root / about["parent"]["run"] / "run.json"
+        same = source.is_file() and files.sha256(source) == about["parent"]["sha256"]
+        yield (
+            "parent",
+            "ok" if same else f"{about['parent']['run']} is missing or was trained again; train this one too",
+        )
+
+
+def _flaw(file, about):
+    """What is wrong with a result of the run whose run.json is `about`, in words; None where nothing is."""
+    if file.name not in about["files"]:
+        return "unknown to run.json"
+    if not file.is_file():
+        return "missing (weights are not kept in git)" if file.suffix == ".safetensors" else "missing"
+    if files.sha256(file) != about["files"][file.name]:
+        return "differs from its digest in run.json"
+    if file.suffix == ".safetensors":
+        with safetensors.safe_open(file, "pt") as opened:
+            found = json.loads(opened.metadata()["run"])
+        expected = _identity(*file.parts[-5:-1], int(file.stem.removeprefix("fold")), about["data"]["digest"])
+        if found != expected:
+            return f"holds {found}, not what its place says"
+    return None
+
+
+def _identity(profile, task, architecture, approach, fold, digest):
+    """What weights are of, as it stands in their file: dict."""
+    names = {"architecture": architecture, "task": task, "approach": approach, "profile": profile}
+    return names | {"fold": fold, "dataset_digest": digest}
 
 
 def predictions(path):
@@ -140,9 +206,12 @@ class Run:
         self.splits = folds.split(
             self.data.labels, self.data.cells, settings["n_folds"], settings["folds_by"], settings["split_seed"]
         )
+        self.data = _with_copies_reported(self.data, self.splits)
         self.parent = _parent(settings, self.data, root)
-        self.started = provenance.now()
+        network = self._network(settings["folds"][0])
+        self.code = provenance.describe()  # as it is now, not when the run ends
         _lock(self.path)
+        _check_space(self.path, network, len(settings["folds"]))
         self._open()
         self.place, self.model = device.choose(), None
         self.images = torch.from_numpy(np.array(self.data.images)).to(self.place)
@@ -150,16 +219,41 @@ class Run:
 
     def _open(self):
         """Keep the folder's content where it is this very run interrupted; empty it otherwise."""
-        state = self.path / "resume" / "settings.json"
-        mine = json.dumps(self.settings | {"digest": self.data.digest}, sort_keys=True)
-        if (self.path / "run.json").exists() or not state.exists() or state.read_text(encoding="utf-8") != mine:
+        parent = self._parent_record()
+        mine = {"settings": self.settings, "digest": self.data.digest, "parent": parent}
+        session = self._session()
+        if (self.path / "run.json").exists() or session.get("of") != mine:
             for name in ("run.json", "folds.csv", "history.csv", "predictions.parquet"):
                 (self.path / name).unlink(missing_ok=True)
             for file in self.path.glob("fold*.safetensors"):
                 file.unlink()
             shutil.rmtree(self.path / "resume", ignore_errors=True)
-            with files.replacing(state) as temporary:
-                temporary.write_text(mine, encoding="utf-8")
+            session = {"of": mine, "started": provenance.now(), "sessions": 0}
+        if "diverged" in session:
+            raise StudyError(
+                f"{self.path}: {session['diverged']}. Started again with the same settings it would end so again; "
+                f"to try it all the same, delete {self.path / 'resume'}"
+            )
+        self._remember(session, sessions=session["sessions"] + 1)
+
+    def _session(self):
+        """What resume/session.json holds: of which run it is, when that began, how often it was started; {} if none."""
+        file = self.path / "resume" / "session.json"
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise StudyError(f"{file}: damaged ({error}); delete {file.parent} to start the run again") from error
+
+    def _remember(self, session, **changes):
+        with files.replacing(self.path / "resume" / "session.json") as temporary:
+            temporary.write_text(json.dumps(session | changes, sort_keys=True), encoding="utf-8")
+
+    def _parent_record(self):
+        """The parent run and the digest of its run.json, as dict, or None."""
+        parent = self.parent
+        return parent and {"run": "/".join(parent.parts[-4:]), "sha256": files.sha256(parent / "run.json")}
 
     def indices(self, fold):
         """Index arrays (train, monitor, validation) of a fold; the monitor chooses the epoch."""
@@ -172,6 +266,9 @@ class Run:
 
     def create(self, fold):
         """The network with the first weights of the approach, on the device."""
+        return device.prepare(self._network(fold), self.place)
+
+    def _network(self, fold):
         training.seed_everything(self.settings["seed"], fold, 0)
         start = {"random": None, "imagenet": "imagenet"}.get(self.settings["start"])
         if self.parent:
@@ -180,7 +277,7 @@ class Run:
         model = architectures.create(name, start, image_size=size)
         if self.parent and not self.settings["keep_head"]:
             model.reset_classifier(len(CLASSES))
-        return device.prepare(model, self.place)
+        return model
 
     def train(self, fold, report=None):
         """Train a fold and write what it gave, weights first; a fold that is already there is left as it is.
@@ -190,19 +287,17 @@ class Run:
         done = self._table("folds.csv")
         if len(done) and fold in set(done["fold"]):
             return done[done["fold"] == fold].iloc[0].to_dict()
-        begin = time.perf_counter()
         train, monitor, validation = self.indices(fold)
-        name, state = self.settings["architecture"], self.path / "resume" / f"fold{fold}.pt"
+        state = self.path / "resume" / f"fold{fold}.pt"
         model = self._model_with(self.create(fold))
-        fit = training.fit(
-            model, name, self.images, self.labels, train, monitor, self.recipe, fold, state=state, report=report
-        )
+        fit = self._fit(model, train, monitor, fold, state, report)
+        trained = time.perf_counter()
         last = self._predict(model, validation)
         model.load_state_dict(fit.best)
         best = self._predict(model, validation)
         history = pd.DataFrame(fit.history)
         row = _fold_row(fold, train, self.data.labels[validation], best, last, fit, history)
-        row["seconds"] = round(time.perf_counter() - begin, 2)
+        row["seconds"] = round(history["seconds"].sum() + time.perf_counter() - trained, 2)  # of all sessions
         self._write(fold, model, history, self._prediction_rows(fold, validation, best), row)
         state.unlink()
         return row
@@ -216,6 +311,17 @@ class Run:
         else:
             self.model.load_state_dict(fresh.state_dict())
         return self.model
+
+    def _fit(self, model, train, monitor, fold, state, report):
+        """Train, and leave a mark where the loss is no longer a number: the same run would end so each time."""
+        name = self.settings["architecture"]
+        try:
+            return training.fit(
+                model, name, self.images, self.labels, train, monitor, self.recipe, fold, state=state, report=report
+            )
+        except training.Diverged as error:
+            self._remember(self._session(), diverged=str(error))
+            raise
 
     def _predict(self, model, index):
         images = self.images[torch.as_tensor(index, device=self.place)]
@@ -236,8 +342,7 @@ class Run:
 
     def _write(self, fold, model, history, rows, row):
         """Weights, history, predictions, and last the row in folds.csv, which says that the fold is done."""
-        about = {name: self.settings[name] for name in ("architecture", "task", "approach", "profile")}
-        about |= {"fold": fold, "dataset_digest": self.data.digest}
+        about = _identity(*self.path.parts[-4:], fold, self.data.digest)
         metadata = {"run": json.dumps(about)}  # one entry: safetensors writes several in random order
         with files.replacing(self.path / f"fold{fold}.safetensors") as temporary:
             state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
@@ -256,14 +361,15 @@ class Run:
         missing = [fold for fold in self.settings["folds"] if fold not in done]
         if missing:
             raise StudyError(f"{self.path}: folds {missing} are not trained; call train for each before finish")
-        parent, results = self.parent, sorted(file for file in self.path.iterdir() if file.suffix in RESULTS)
+        results, session = sorted(file for file in self.path.iterdir() if file.suffix in RESULTS), self._session()
         content = {
             "parameters": self.settings,
-            **provenance.describe(),
+            **self.code,
             "data": {key: getattr(self.data, key) for key in ("name", "digest", "report")} | {"n": len(self.labels)},
-            "parent": parent and {"run": "/".join(parent.parts[-4:]), "sha256": files.sha256(parent / "run.json")},
-            "started": self.started,
+            "parent": session["of"]["parent"],
+            "started": session["started"],
             "finished": provenance.now(),
+            "sessions": session["sessions"],  # more than one: it was interrupted
             "seconds": round(float(self._table("folds.csv")["seconds"].sum()), 1),  # of training, all sessions
             "files": {file.name: files.sha256(file) for file in results},
         }
@@ -294,6 +400,18 @@ def _check(settings):
         raise StudyError(f"parameter 'folds': {wrong} are not among the folds 0 to {settings['n_folds'] - 1}")
 
 
+def _with_copies_reported(data, splits):
+    """The data set, with words in its report on images that are in both parts of a fold."""
+    copies = {held: train for _, train, held in folds.duplicates_across(splits, data.images)}
+    if not copies:
+        return data
+    held, train = next(iter(copies.items()))
+    words = f"{len(copies):,} images have an exact copy in the training part of their fold"
+    return dataclasses.replace(
+        data, report=(*data.report, f"{words} (such as {data.files[held]}: {data.files[train]})")
+    )
+
+
 def _parent(settings, data, root):
     """The folder of the run whose weights this run begins from, or None; StudyError where it is missing or unfit."""
     if settings["start"] != "parent":
@@ -301,13 +419,39 @@ def _parent(settings, data, root):
     other = TASKS[settings["task"]]
     path = folder(settings["profile"], other, settings["architecture"], settings["parent"], root)
     about = record(path)
-    if about["data"]["digest"] == data.digest:
-        raise StudyError(f"{path}: was trained on {data.name}, the images of the target itself; name another data set")
+    _check_leak(path, about, settings, data)
     if about["parameters"]["image_size"] != settings["image_size"]:
         raise StudyError(f"{path}: was trained at another image_size; give the variation a profile of its own")
     for fold in settings["folds"]:
         weights(path, fold)
     return path
+
+
+def _check_leak(path, about, settings, data):
+    """The parent's images must be those that the settings name, and none of them the target's."""
+    name = settings[TASKS[settings["task"]]]
+    images = datasets.load(name, size=about["parameters"]["image_size"])
+    if data.digest in (about["data"]["digest"], images.digest):
+        raise StudyError(f"{path}: was trained on {data.name}, the images of the target itself; name another data set")
+    if images.digest != about["data"]["digest"]:
+        raise StudyError(f"{path}: was trained on {about['data']['name']}, not on {name} as it is now; train it again")
+    both = duplicates.shared(data.images, images.images) if images.images.shape[1:] == data.images.shape[1:] else []
+    if both:
+        raise StudyError(f"{path}: was trained on {len(both):,} images of the target itself; name another data set")
+
+
+def _check_space(path, network, n_folds):
+    """Refuse to begin where the disk cannot hold the run. (Shared memory is not used: no worker process loads data.)"""
+    own = sum(value.nbytes for value in network.state_dict().values())
+    state = 4 * own  # the network, the best one so far, Adam's two moments
+    written = sum(file.stat().st_size for file in path.rglob("*") if file.suffix in (".safetensors", ".pt"))
+    needed = n_folds * own + 2 * state + MARGIN - written  # a new state is whole before the old one goes
+    free = shutil.disk_usage(path).free
+    if needed > free:
+        raise StudyError(
+            f"{path}: the run writes up to {needed / 2**30:.2f} GiB, but only {free / 2**30:.2f} GiB are free on this "
+            "disk; make room, or set CHROMOLIB_RUNS to a folder on another"
+        )
 
 
 def _fold_row(fold, train, labels, best, last, fit, history):
@@ -331,13 +475,36 @@ def _fold_row(fold, train, labels, best, last, fit, history):
 
 def _lock(path):
     """Hold the run folder until the run is finished or this process ends; StudyError where another one holds it."""
-    path.mkdir(parents=True, exist_ok=True)
     if path in _locks:
         return
-    file = open(path / ".lock", "w")  # noqa: SIM115 - stays open: the lock lives as long as the file
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = open(path / ".lock", "w")  # noqa: SIM115 - stays open: the lock lives as long as the file
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be written ({error}); set CHROMOLIB_RUNS to a folder that can") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
         raise StudyError(f"{path}: another process is working on this run; wait for it, or stop it") from None
     _locks[path] = file
+
+
+def main(arguments=None):
+    """`verify PROFILE`: list what is wrong with the runs in `chromolib.paths.runs()`; exit status 1 if anything is."""
+    command, *profile = sys.argv[1:] if arguments is None else arguments
+    if command != "verify" or len(profile) != 1:
+        sys.exit("usage: python -m chromolib.runs verify PROFILE")
+    try:
+        table = verify(paths.runs(), *profile)
+    except StudyError as error:
+        sys.exit(str(error))
+    wrong, bare = table[~table["state"].isin(FINE)], (table["state"] == "not kept").sum()
+    for row in wrong.itertuples():
+        print(f"{row.run}/{row.file}: {row.state}")
+    print(f"{table['run'].nunique()} runs, {len(table)} files: {len(wrong)} wrong, {bare} weights not kept")
+    sys.exit(bool(len(wrong)))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,10 @@ class Recipe:
     def epochs(self):
         """Epochs of both phases together."""
         return self.adam_epochs + self.sgd_epochs
+
+
+class Diverged(StudyError):
+    """The loss is no longer a number; the same training would end so again."""
 
 
 @dataclass
@@ -156,8 +161,8 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
     images (n, H, W) uint8 and labels (n,) int64 are tensors on the model's device; train and monitor are integer
     arrays. `state` is a path: the training is saved there after each epoch and goes on from there where it exists.
     `report` is called with the row of each epoch. Returns a Fit; the model is left with the last epoch's weights.
-    A batch that does not fit into memory goes through the network in two parts, four, and so on. Raises StudyError
-    where the loss is no longer a number, and where not even one image fits.
+    A batch that does not fit into memory goes through the network in two parts, four, and so on. Raises Diverged, a
+    StudyError, where the loss is no longer a number, and StudyError where not even one image fits.
     """
     train = torch.as_tensor(train, device=images.device)
     seen, truth = images[torch.as_tensor(monitor, device=images.device)], labels[monitor]
@@ -248,7 +253,7 @@ def _cosine(progress):
 def _keep(result, model, row):
     """Add the epoch's row, and copy the weights if it is the best so far; StudyError for a loss that is no number."""
     if not math.isfinite(row["train_loss"]):
-        raise StudyError(
+        raise Diverged(
             f"fold {row['fold']}, epoch {row['epoch']}: the training loss is {row['train_loss']}; the run stops here. "
             "Lower adam_learning_rate or sgd_learning_rate, or set precision to 'fp32'"
         )
@@ -266,6 +271,10 @@ def _save(state, result, model, optimiser):
 
 def _resume(state, model, recipe):
     try:
+        with zipfile.ZipFile(state) as archive:  # torch.load does not look at the checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"its part {damaged} is damaged")
         content = torch.load(state, map_location=next(model.parameters()).device, weights_only=True)
     except Exception as error:
         raise StudyError(f"{state}: the saved training cannot be read ({error}); delete it to start again") from error

@@ -1,8 +1,99 @@
-"""What the tests share: real images where they are at hand, and a cache of their own."""
+"""What the tests share: real images where they are at hand, a cache of their own, and the table of the faults."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
+import torch
+
+FAULTS = {  # what may go wrong in days of work, each injected by the tests marked with its number
+    1: "kernel killed in the middle of an epoch",
+    2: "SIGTERM, SIGUSR1",
+    3: "runner killed and restarted at once",
+    4: "Snakemake killed",
+    5: "killed while writing state",
+    6: "truncated state",
+    7: "flipped bit in weights",
+    8: "malicious pickle",
+    9: "checkpoint of another architecture, task, fold or data set",
+    10: "parent missing, failed or of another profile",
+    11: "parent trained on the target's own images",
+    12: "archive with .., absolute path, link, device",
+    13: "archive bomb",
+    14: "download cut short, a web page in its place, wrong digest",
+    15: "offline",
+    16: "truncated TIFF",
+    17: "empty file, text named .bmp",
+    18: "forged dimensions",
+    19: "16-bit image",
+    20: "RGBA, palette, multi-page",
+    21: "unknown label, class with fewer images than folds",
+    22: "same image in two folds",
+    23: "NaN loss",
+    24: "out of memory",
+    25: "too little shared memory or disk",
+    26: "read-only or full runs/",
+    27: "two processes on one run folder",
+    28: "misspelt or mistyped parameter, missing tag",
+    29: "runs/ copied without the engine's bookkeeping",
+    30: "statistics on 329 of 330",
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", action="store_true", help="run the tests that inject a fault, and print their table")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:  # user properties travel with the reports, from xdist's workers too
+        numbers = [number for mark in item.iter_markers("fault") for number in mark.args]
+        item.user_properties += [("fault", number) for number in sorted(numbers)]
+    if config.getoption("--faults"):
+        others = [item for item in items if not item.user_properties]
+        items[:] = [item for item in items if item.user_properties]
+        config.hook.pytest_deselected(items=others)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.getoption("--faults"):
+        return
+    outcomes = {}  # (fault, test without its parameters) -> outcomes
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            for name, number in report.user_properties:
+                if name == "fault":
+                    outcomes.setdefault((number, report.nodeid.split("[")[0]), []).append(outcome)
+    terminalreporter.section("faults")
+    for number, title in FAULTS.items():
+        tests = {test: found for (fault, test), found in outcomes.items() if fault == number}
+        terminalreporter.line(f"{number:2}  {title}")
+        for test, found in tests.items() or [("no test", [])]:
+            counts = ", ".join(f"{found.count(outcome)} {outcome}" for outcome in dict.fromkeys(found))
+            terminalreporter.line(f"      {test}  {counts}")
+
+
+@pytest.fixture
+def killed_in():
+    """Run a function in a copy of this process, in which it must end by killing the copy."""
+
+    def run(work):
+        child = os.fork()
+        if child == 0:
+            try:
+                torch.set_num_threads(1)  # those of this process have not come along
+                work()
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def faults():
+    """Number and title of each fault."""
+    return FAULTS
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """The networks: counts, normalisation, weights and their errors, and the parameter files."""
 
+import hashlib
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +151,43 @@ def test_weights_of_another_network_in_the_folder_are_refused(no_network):
         small("mobilenetv3_large", weights="imagenet")
 
 
+@pytest.mark.fault(8)
+def test_malicious_weights_in_the_folder_are_refused(no_network):
+    trace = no_network / "trace"
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(trace),)
+
+    torch.save({"conv_stem.weight": Evil()}, no_network / "mobilenetv3_large_100.ra_in1k.pth")
+    with pytest.raises(StudyError, match=r"ra_in1k\.pth are not a whole"):
+        small("mobilenetv3_large", weights="imagenet")
+    assert not trace.exists()
+
+
+@pytest.mark.fault(14)
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>Sign in</html>", b"\x08\0\0\0\0\0\0\0{"])
+def test_a_web_page_or_half_a_download_in_the_folder_is_refused(no_network, content):
+    (no_network / "resnet34.tv_in1k.safetensors").write_bytes(content)
+    with pytest.raises(StudyError, match=r"resnet34\.tv_in1k\.safetensors are not a whole"):
+        small("resnet34", weights="imagenet")
+
+
+@pytest.mark.fault(14)
+def test_a_download_that_differs_from_its_digest_is_refused(no_network, monkeypatch):
+    """The hub's cache links a name to a file that is called after the content's SHA-256."""
+    checkpoint = safetensors.torch.save(timm.create_model("mobilenetv3_large_100").state_dict())
+    blob = no_network / hashlib.sha256(checkpoint).hexdigest()
+    blob.write_bytes(checkpoint)
+    (no_network / "model.safetensors").symlink_to(blob)
+    monkeypatch.setattr(architectures, "_from_hub", lambda _: no_network / "model.safetensors")
+    small("mobilenetv3_large", weights="imagenet")
+    blob.write_bytes(checkpoint[:-1] + bytes([checkpoint[-1] ^ 1]))
+    with pytest.raises(StudyError, match=rf"differs from its digest.*delete .*{blob.name}"):
+        small("mobilenetv3_large", weights="imagenet")
+
+
+@pytest.mark.fault(15)
 def test_unreachable_weights_say_where_to_get_them(no_network):
     with pytest.raises(StudyError) as raised:
         small("resnet34", weights="imagenet")
@@ -165,6 +204,7 @@ def test_own_weights_come_back_with_their_head(tmp_path):
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
 
 
+@pytest.mark.fault(9)
 def test_own_weights_that_do_not_fit(tmp_path):
     file = tmp_path / "fold0.safetensors"
     safetensors.torch.save_file(small("efficientnet_lite0").state_dict(), file)

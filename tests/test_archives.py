@@ -1,5 +1,6 @@
 """Archives as they are downloaded, and as an attacker or a broken line would leave them."""
 
+import gzip
 import io
 import os
 import stat
@@ -83,12 +84,14 @@ def test_a_leading_dot_is_no_part_of_the_name(tmp_path):
     assert dict(archives.members(tar(tmp_path / "a.tar", {"./set/x": b"1"}, "w"))) == {"set/x": b"1"}
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("name", ["../outside.bmp", "set/../../outside.bmp", "/etc/passwd", "C:\\x.bmp", "..\\x.bmp"])
 @pytest.mark.parametrize("maker", [tar, zipped])
 def test_names_that_lead_outside_are_refused(tmp_path, name, maker):
     refusal(maker(tmp_path / "evil", {name: b"x"}), "outside", "evil")
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
 def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
     entry = tarfile.TarInfo("set/1/1 4a.bmp")
@@ -96,6 +99,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
     refusal(tar(tmp_path / "a.tar.gz", extra=[entry]), "set/1/1 4a.bmp", "link or a device")
 
 
+@pytest.mark.fault(12)
 def test_a_link_in_a_zip_is_refused(tmp_path):
     path = tmp_path / "a.zip"
     entry = zipfile.ZipInfo("set/link")
@@ -128,6 +132,7 @@ def test_a_pipe_in_a_folder_is_refused(tmp_path):
         list(archives.members(place))
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("limit, value", [("MAX_MEMBERS", 3), ("MAX_MEMBER_BYTES", 4095), ("MAX_TOTAL_BYTES", 5000)])
 def test_bombs_are_refused(tmp_path, monkeypatch, kind, limit, value):
@@ -136,12 +141,25 @@ def test_bombs_are_refused(tmp_path, monkeypatch, kind, limit, value):
         list(archives.members(MAKERS[kind](tmp_path)))
 
 
+@pytest.mark.fault(13)
+def test_a_bomb_in_a_name_or_behind_the_end_is_refused(tmp_path, monkeypatch):
+    """tarfile alone would read a name of any length into memory."""
+    monkeypatch.setattr(archives, "MAX_OVERHEAD_BYTES", 2**20)
+    long_name = tarfile.TarInfo("x" * 2**21)
+    refusal(tar(tmp_path / "name.tar.gz", extra=[long_name]), "beyond all measure")
+    end = tar(tmp_path / "end.tar.gz")
+    end.write_bytes(gzip.compress(gzip.decompress(end.read_bytes()) + bytes(2**21)))
+    refusal(end, "beyond all measure")
+
+
+@pytest.mark.fault(13)
 def test_a_bomb_inside_a_nested_tar_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 1_000_000)
     bomb = tar(tmp_path / "bomb.tar.gz", {"zeros": bytes(2_000_000)})
     refusal(zipped(tmp_path / "a.zip", {"bomb.tar.gz": bomb.read_bytes()}), "zeros")
 
 
+@pytest.mark.fault(13)
 def test_a_zip_that_forges_a_size_is_refused(tmp_path):
     path = zipped(tmp_path / "a.zip", {"x": b"y" * 1000})
     data = bytearray(path.read_bytes())
@@ -151,6 +169,7 @@ def test_a_zip_that_forges_a_size_is_refused(tmp_path):
     refusal(path)
 
 
+@pytest.mark.fault(14)
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.tar.xz", "a.tar"])
 def test_what_stands_in_place_of_an_archive_is_named(tmp_path, name):
     path = tmp_path / name
@@ -162,6 +181,7 @@ def test_what_stands_in_place_of_an_archive_is_named(tmp_path, name):
     refusal(path, "empty")
 
 
+@pytest.mark.fault(14)
 @pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "folder"])
 def test_a_cut_short_download_is_refused_wherever_it_ends(tmp_path, kind):
     path = MAKERS[kind](tmp_path)

@@ -210,6 +210,7 @@ def test_unknown_names_and_sizes():
             datasets.load("photographs", size=size)
 
 
+@pytest.mark.fault(21)
 def test_an_unknown_class_is_refused(tmp_path):
     write_folder(tmp_path / "cir", drawn_cir() | {"origin/915.7.24.tiff": encoded(1)})
     with pytest.raises(StudyError, match=r"origin/915\.7\.24\.tiff.*'24'"):
@@ -229,6 +230,7 @@ def test_a_set_that_lies_there_twice_is_refused(tmp_path):
         datasets.load("bioimlab", tmp_path)
 
 
+@pytest.mark.fault(16, 17)
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_bad_image_is_named_with_its_archive(tmp_path, own_cache):
     content = drawn_cir()
@@ -247,6 +249,7 @@ def test_an_archive_that_cannot_be_opened_is_named(tmp_path):
         datasets.load("cir", tmp_path)
 
 
+@pytest.mark.fault(14)
 def test_a_cut_short_archive_is_refused(tmp_path):
     (tmp_path / "cir.tar.gz").write_bytes(tar_of(drawn_cir())[:-300])
     with pytest.raises(StudyError, match=r"cir\.tar\.gz.*cut short.*Download it again"):

@@ -17,6 +17,11 @@ def test_identical_groups(noise):
     assert duplicates.identical(noise[:3]) == []
 
 
+def test_shared_images(noise):
+    assert duplicates.shared(noise[:20], noise[15:]) == [15, 16, 17, 18, 19]
+    assert duplicates.shared(noise[:20], noise[20:]) == []
+
+
 def test_one_pixel_is_a_difference(noise):
     noise[1] = noise[0]
     noise[1, 5, 5] += 1

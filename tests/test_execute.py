@@ -44,6 +44,7 @@ def test_values_reach_the_notebook(small, tmp_path):
     assert texts(output) == "3 b\n"
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("wrong", [["-p", "sede", "1"], ["-p", "seed", "one"], ["-f", "absent.yaml"]])
 def test_a_wrong_parameter_stops_before_a_kernel_starts(small, wrong, monkeypatch):
     output = small()
@@ -53,6 +54,7 @@ def test_a_wrong_parameter_stops_before_a_kernel_starts(small, wrong, monkeypatc
     assert not output.exists()
 
 
+@pytest.mark.fault(28)
 def test_a_notebook_without_the_tag_is_refused(small):
     output = small(tag="parameter")
     with pytest.raises(StudyError, match="one cell tagged `parameters`, has 0"):

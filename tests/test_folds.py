@@ -70,6 +70,7 @@ def test_fewer_than_two_folds(n_folds):
         folds.split(karyotypes(20)[0], n_folds=n_folds)
 
 
+@pytest.mark.fault(21)
 def test_a_class_with_fewer_images_than_folds():
     labels = np.array([0] * 10 + [22] * 4 + [23] * 3)
     with pytest.raises(StudyError, match=r"X \(4\), Y \(3\)"):
@@ -116,6 +117,7 @@ def test_inner_takes_more_where_a_class_is_rare():
     assert len(kept) == len(monitor) == 21 and np.sum(labels[monitor] == 23) == 1
 
 
+@pytest.mark.fault(22)
 def test_duplicates_across_folds():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 4, 4), dtype=np.uint8)

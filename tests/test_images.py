@@ -68,6 +68,7 @@ def test_a_cmyk_photograph_is_read():
     np.testing.assert_allclose(images.read(data, "x"), 100, atol=1)
 
 
+@pytest.mark.fault(17)
 def test_empty_and_no_image():
     assert "empty" in refusal(b"")
     assert "text" in refusal(b"chromosome 3 of cell 7")
@@ -77,6 +78,7 @@ def test_empty_and_no_image():
     assert "not an image" in refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")  # would start Ghostscript
 
 
+@pytest.mark.fault(16)
 @pytest.mark.parametrize("format", ["BMP", "PNG", "TIFF", "JPEG"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_truncated_file_is_refused(format, share):
@@ -85,6 +87,7 @@ def test_a_truncated_file_is_refused(format, share):
     refusal(data[: int(len(data) * share)])
 
 
+@pytest.mark.fault(19)
 def test_more_than_eight_bits_is_refused():
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
     assert "8 bits" in refusal(encoded(deep))
@@ -93,11 +96,13 @@ def test_more_than_eight_bits_is_refused():
     assert "8 bits" in refusal(encoded(deep.astype(np.int32), "TIFF"))
 
 
+@pytest.mark.fault(19)
 def test_sixteen_bit_colour_is_refused():
     """Pillow would cut it to 8 bits without a word."""
     assert "8 bits" in refusal(png_header_and_rows(4, 4, depth=16, colour=2, row=b"\0" + bytes(4 * 6)))
 
 
+@pytest.mark.fault(20)
 def test_transparency_is_refused(grey):
     transparent = np.dstack([grey, grey, grey, np.full_like(grey, 254)])
     assert "transparent" in refusal(encoded(transparent))
@@ -105,6 +110,7 @@ def test_transparency_is_refused(grey):
     assert "coloured" in refusal(encoded(Image.new("RGBA", (5, 5), (10, 20, 30, 255))))
 
 
+@pytest.mark.fault(20)
 def test_colour_palette_and_bilevel_are_refused(grey):
     picture = Image.frombytes("P", (17, 23), grey.tobytes())
     picture.putpalette([value % 251 for value in range(768)])
@@ -112,17 +118,21 @@ def test_colour_palette_and_bilevel_are_refused(grey):
     assert "pixel type 1" in refusal(encoded(Image.new("1", (9, 9))))
 
 
+@pytest.mark.fault(20)
 def test_several_pages_are_refused(grey):
     pages = [Image.fromarray(grey)] * 3
     assert "3 pages" in refusal(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.fault(18)
+@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [7_100, 10_000, 12_000, 60_000])
-def test_a_forged_size_is_refused_before_decoding(side):
+def test_a_forged_size_is_refused_before_decoding(side, recwarn):
     assert "pixels" in refusal(png_header_and_rows(side, side, depth=8, colour=0, row=b"\0"))
+    assert not recwarn.list
 
 
+@pytest.mark.fault(18)
 def test_a_forged_size_below_the_limit_is_damaged():
     data = bytearray(encoded(np.zeros((9, 9), np.uint8), "BMP"))
     data[18:26] = struct.pack("<ii", 5000, 5000)

@@ -44,6 +44,7 @@ def test_defaults_are_what_python_makes_of_the_cell(notebook):
     assert parameters.defaults(notebook) == namespace
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(
     ("values", "message"),
     [

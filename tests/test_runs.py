@@ -1,7 +1,14 @@
 """A run's folder: what is written, when it counts as done, what it refuses, and how it goes on."""
 
+import dataclasses
+import errno
 import fcntl
 import json
+import os
+import re
+import resource
+import shutil
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -28,6 +35,26 @@ def settings(monkeypatch, own_cache):
     defaults = parameters.defaults("03_training")
     short = {"task": "q_band", "image_size": 32, "adam_epochs": 1, "sgd_epochs": 1, "folds": [0, 1], "batch_size": 64}
     return defaults | short | {"approach": "scratch", "start": "random"}
+
+
+@pytest.fixture
+def changed(settings, monkeypatch):
+    """Have a function change a data set, in place, whenever it is loaded."""
+
+    def change(name, how):
+        load = datasets.load
+
+        def loaded(wanted, root=None, size=256):
+            data = load(wanted, root, size)
+            if wanted != name:
+                return data
+            data = dataclasses.replace(data, images=np.array(data.images), digest="changed")
+            how(data)
+            return data
+
+        monkeypatch.setattr(datasets, "load", loaded)
+
+    return change
 
 
 def train(settings, root):
@@ -118,7 +145,123 @@ def test_killed_within_a_fold_it_ends_with_the_same_weights(settings, tmp_path):
         runs.Run(settings | {"folds": [0]}, tmp_path / "broken").train(0, pull_the_plug)
     broken = train(settings | {"folds": [0]}, tmp_path / "broken")
     whole = train(settings | {"folds": [0]}, tmp_path / "whole")
-    assert runs.record(broken)["files"]["fold0.safetensors"] == runs.record(whole)["files"]["fold0.safetensors"]
+    broken, whole = runs.record(broken), runs.record(whole)
+    assert broken["files"]["fold0.safetensors"] == whole["files"]["fold0.safetensors"]
+    assert (broken["sessions"], whole["sessions"]) == (2, 1)
+
+
+def test_its_time_is_that_of_all_sessions(settings, tmp_path, monkeypatch):
+    def pull_the_plug(row):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chromolib.provenance.now", iter(["first", "end"]).__next__)  # asked for again, it would stop
+    with pytest.raises(KeyboardInterrupt):
+        runs.Run(settings | {"folds": [0]}, tmp_path).train(0, pull_the_plug)
+    path = train(settings | {"folds": [0]}, tmp_path)
+    assert (runs.record(path)["started"], runs.record(path)["finished"]) == ("first", "end")
+    epochs = pd.read_csv(path / "history.csv")["seconds"]
+    assert pd.read_csv(path / "folds.csv")["seconds"].iloc[0] > epochs.sum() - 0.01
+
+
+def test_a_parent_trained_again_in_between_starts_the_run_anew(settings, tmp_path):
+    child = settings | {"approach": "intermediate", "start": "parent", "parent": "scratch"}
+    parent = train(settings | {"task": "g_band"}, tmp_path)
+    first = runs.Run(child, tmp_path)
+    first.train(0)
+    record = json.loads((parent / "run.json").read_text())
+    (parent / "run.json").write_text(json.dumps(record | {"finished": "later"}))
+    assert not list(runs.Run(child, tmp_path).path.glob("fold*"))
+
+
+@pytest.mark.fault(26)
+def test_a_full_disk_costs_an_epoch_and_nothing_that_was_saved(settings, tmp_path):
+    settings = settings | {"folds": [0]}
+    whole = runs.record(train(settings, tmp_path / "whole"))
+    limits, first = resource.getrlimit(resource.RLIMIT_FSIZE), runs.Run(settings, tmp_path / "full")
+
+    def fill_the_disk(row):  # from now on every write beyond a megabyte fails
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+
+    try:
+        with pytest.raises(StudyError, match=r"fold0\.pt: cannot be written.*what was there before is kept"):
+            first.train(0, fill_the_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert set(os.listdir(first.path / "resume")) == {"session.json", "fold0.pt"}
+    resumed = runs.record(train(settings, tmp_path / "full"))
+    assert resumed["sessions"] == 2
+    assert resumed["files"]["fold0.safetensors"] == whole["files"]["fold0.safetensors"]
+
+
+@pytest.mark.fault(26)
+def test_a_read_only_folder_is_said_before_any_work(settings, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match=r"scratch: cannot be written.*CHROMOLIB_RUNS"):
+        runs.Run(settings, tmp_path / "file")
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(StudyError, match=r"session\.json: cannot be written.*Read-only"):
+        runs.Run(settings, tmp_path / "runs")
+
+
+@pytest.mark.fault(25)
+def test_too_little_disk_is_said_before_anything_is_deleted(settings, tmp_path, monkeypatch):
+    path = train(settings | {"folds": [0]}, tmp_path)
+    size = (path / "fold0.safetensors").stat().st_size
+    needed = 2 * size + 8 * size + runs.MARGIN - size  # two folds, two states of four times the weights, one fold there
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(0.99 * needed)))
+    with pytest.raises(StudyError, match=rf"writes up to {needed / 2**30:.2f} GiB, but only .* GiB are free"):
+        runs.Run(settings, tmp_path)
+    assert (path / "run.json").exists() and (path / "fold0.safetensors").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(1.01 * needed)))
+    runs.Run(settings, tmp_path)
+
+
+@pytest.mark.fault(25)
+def test_shared_memory_is_not_used():
+    for file in (parameters.NOTEBOOKS.parent / "chromolib").glob("*.py"):
+        assert not re.search("DataLoader|multiprocessing|share_memory", file.read_text()), file.name
+
+
+@pytest.mark.fault(23)
+def test_a_run_that_diverged_is_not_trained_again_and_not_counted(settings, tmp_path):
+    diverging = settings | {"adam_learning_rate": 1e38, "folds": [0]}
+    first = runs.Run(diverging, tmp_path)
+    with pytest.raises(StudyError, match="the training loss is"):
+        first.train(0)
+    with pytest.raises(StudyError, match=r"the training loss is.*would end so again.*delete .*resume"):
+        runs.Run(diverging, tmp_path)
+    assert runs.collect(tmp_path, "smoke").empty
+    train(settings | {"folds": [0]}, tmp_path)
+    assert len(runs.collect(tmp_path, "smoke")) == 1
+
+
+def test_first_weights_that_cannot_be_had_cost_nothing(settings, tmp_path, monkeypatch):
+    path = train(settings | {"folds": [0]}, tmp_path)
+
+    def unreachable(*_, **__):
+        raise StudyError("ImageNet weights cannot be reached")
+
+    monkeypatch.setattr(architectures, "create", unreachable)
+    with pytest.raises(StudyError, match="cannot be reached"):
+        runs.Run(settings | {"start": "imagenet"}, tmp_path)
+    assert (path / "run.json").exists() and (path / "fold0.safetensors").exists()
+
+
+@pytest.mark.fault(22)
+def test_copies_on_both_sides_of_a_fold_are_reported(settings, tmp_path, changed):
+    def copy(data):
+        data.images[data.labels == 3] = data.images[data.labels == 3][0]
+
+    assert "copy" not in str(runs.Run(settings, tmp_path).data.report)
+    changed("synthetic_q", copy)
+    (words,) = runs.Run(settings, tmp_path).data.report
+    data = datasets.load("synthetic_q", size=32)
+    assert words.startswith(f"{np.sum(data.labels == 3)} images have an exact copy in the training part of their fold")
 
 
 def test_other_settings_start_anew(settings, tmp_path):
@@ -153,6 +296,7 @@ def test_impossible_settings_stop_before_any_work(settings, tmp_path, change, me
     assert not list(tmp_path.rglob("*.csv"))
 
 
+@pytest.mark.fault(7, 9, 11)
 def test_a_parent_is_checked(settings, tmp_path):
     parent = train(settings | {"task": "g_band", "folds": [0]}, tmp_path)
     child = settings | {"approach": "intermediate", "start": "parent", "parent": "scratch", "folds": [0]}
@@ -173,6 +317,7 @@ def test_a_parent_is_checked(settings, tmp_path):
         runs.Run(child, tmp_path)
 
 
+@pytest.mark.fault(9)
 def test_weights_of_another_run_are_refused(settings, tmp_path):
     path = train(settings | {"folds": [0]}, tmp_path)
     moved = tmp_path / "smoke" / "g_band" / "efficientnet_lite0" / "scratch"
@@ -182,12 +327,106 @@ def test_weights_of_another_run_are_refused(settings, tmp_path):
         runs.weights(moved, 0)
 
 
+@pytest.mark.fault(10)
+def test_a_parent_that_failed_or_is_of_another_profile_is_refused(settings, tmp_path):
+    child = settings | {"approach": "intermediate", "start": "parent", "parent": "scratch", "folds": [0]}
+    failed = tmp_path / "smoke" / "g_band" / "efficientnet_lite0" / "scratch"
+    failed.mkdir(parents=True)
+    (failed / "training.ipynb").write_text("{}")
+    with pytest.raises(StudyError, match=r"g_band.*no finished run here"):
+        runs.Run(child, tmp_path)
+    train(settings | {"task": "g_band", "folds": [0]}, tmp_path)
+    shutil.copytree(tmp_path / "smoke", tmp_path / "other")
+    with pytest.raises(StudyError, match=r"other/g_band.*not what its place says"):
+        runs.Run(child | {"profile": "other"}, tmp_path)
+
+
+@pytest.mark.fault(9, 11)
+def test_a_parents_images_are_those_of_now_and_none_of_the_targets(settings, tmp_path, changed):
+    train(settings | {"task": "g_band", "folds": [0]}, tmp_path)
+    child = settings | {"approach": "intermediate", "start": "parent", "parent": "scratch", "folds": [0]}
+    foreign = datasets.load("synthetic_g", size=32).images[5]
+
+    def take_one(data):
+        data.images[7] = foreign
+
+    changed("synthetic_q", take_one)
+    with pytest.raises(StudyError, match="trained on 1 images of the target itself"):
+        runs.Run(child, tmp_path)
+    changed("synthetic_g", lambda data: None)
+    with pytest.raises(StudyError, match="not on synthetic_g as it is now; train it again"):
+        runs.Run(child, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(StudyError, match=r"run\.json: (damaged|lacks)"):
+        runs.record(tmp_path)
+
+
+def test_verify_finds_what_is_wrong(settings, tmp_path, capsys, monkeypatch):
+    parent = train(settings | {"task": "g_band", "folds": [0]}, tmp_path / "good")
+    child = settings | {"approach": "intermediate", "start": "parent", "parent": "scratch", "folds": [0]}
+    path = train(child, tmp_path / "good").relative_to(tmp_path / "good")
+    parent = parent.relative_to(tmp_path / "good")
+    weights = path / "fold0.safetensors"
+
+    def flip(file):
+        data = bytearray(file.read_bytes())
+        data[-9] ^= 4
+        file.write_bytes(data)
+
+    def wrong(damage):
+        """What verify says of a copy after the damage: {file: state}, without what is fine."""
+        root = tmp_path / "copy"
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(tmp_path / "good", root)
+        damage(root)
+        table = runs.verify(root, "smoke")
+        rows = table[table["state"] != "ok"]
+        return {f"{row.run}/{row.file}": row.state for row in rows.itertuples()}
+
+    run = "/".join(path.parts[-3:])
+    assert wrong(lambda root: None) == {}
+    assert set(wrong(lambda root: flip(root / weights))) == {f"{run}/fold0.safetensors"}
+    assert set(wrong(lambda root: flip(root / path / "predictions.parquet"))) == {f"{run}/predictions.parquet"}
+    assert wrong(lambda root: (root / path / "folds.csv").unlink()) == {f"{run}/folds.csv": "missing"}
+    assert wrong(lambda root: (root / weights).unlink()) == {f"{run}/fold0.safetensors": "not kept"}
+    assert wrong(lambda root: (root / path / "more.csv").touch()) == {f"{run}/more.csv": "unknown to run.json"}
+    assert "no run.json" in wrong(lambda root: (root / path / "run.json").unlink())[f"{run}/run.json"]
+    assert "damaged" in wrong(lambda root: (root / path / "run.json").write_text("{"))[f"{run}/run.json"]
+    assert "trained again" in wrong(lambda root: shutil.rmtree(root / parent))[f"{run}/parent"]
+    found = wrong(lambda root: shutil.copytree(root / path, root / path.with_name("two_step")))
+    assert {name.split("/")[-1]: state[:5] for name, state in found.items()} == {
+        "run.json": "is of",
+        "fold0.safetensors": "holds",
+    }
+
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path / "copy"))
+    for damage, status in ((lambda root: (root / weights).unlink(), 0), (lambda root: flip(root / weights), 1)):
+        wrong(damage)
+        with pytest.raises(SystemExit) as exit:
+            runs.main(["verify", "smoke"])
+        assert exit.value.code == status
+    assert f"{run}/fold0.safetensors: differs from its digest" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="'nothing': no run of it"):
+        runs.main(["verify", "nothing"])
+
+
+def test_the_reference_results_are_as_they_were_written():
+    table = runs.verify(parameters.NOTEBOOKS.parent / "runs" / "reference", "mini")
+    assert set(table["state"]) == {"ok", "not kept"}
+    assert set(table[table["state"] == "not kept"]["file"]) == {"fold0.safetensors", "fold1.safetensors"}
+
+
 def test_a_finished_run_is_free_for_others(settings, tmp_path):
     path = train(settings | {"folds": [0]}, tmp_path)
     with open(path / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.fault(27)
 def test_two_processes_do_not_share_a_folder(settings, tmp_path):
     run = runs.Run(settings, tmp_path / "one")
     runs.Run(settings, tmp_path / "one")  # the same process may start again

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -200,12 +202,59 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(stripes, tmp_path, stop)
     assert same(resumed.best, whole.best)
 
 
-def test_a_damaged_state_is_named(stripes, tmp_path):
-    (tmp_path / "state.pt").write_bytes(b"half a file")
+@pytest.mark.fault(5)
+def test_killed_while_writing_the_state_it_goes_on_from_the_one_before(stripes, tmp_path, killed_in):
+    state, save = tmp_path / "state.pt", torch.save
+
+    def save_half_of_the_third(content, file):
+        save(content, file)
+        if len(content["history"]) == 3:
+            os.truncate(file, file.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def work():
+        torch.save = save_half_of_the_third
+        train(stripes, state=state)
+
+    killed_in(work)
+    assert len(torch.load(state, weights_only=True)["history"]) == 2
+    assert same(train(stripes, state=state)[1], train(stripes)[1])
+
+
+@pytest.mark.fault(6)
+@pytest.mark.parametrize("damage", ["truncated", "flipped bit", "something else"])
+def test_a_damaged_state_is_named(stripes, tmp_path, damage):
+    state = tmp_path / "state.pt"
+    train(stripes, state=state)
+    data = bytearray(state.read_bytes())
+    if damage == "flipped bit":  # in a weight, where torch.load does not notice
+        data[data.index(train(stripes)[0].best["6.weight"].numpy().tobytes())] ^= 1
+    state.write_bytes({"truncated": data[:-99], "flipped bit": data}.get(damage, b"half a file"))
     with pytest.raises(StudyError, match=r"state\.pt.*delete it"):
+        train(stripes, state=state)
+
+
+class Evil:
+    """Unpickled, it would call a function of its maker's choice."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.fault(8)
+def test_a_malicious_state_is_refused(stripes, tmp_path):
+    torch.save({"history": Evil(tmp_path / "trace")}, tmp_path / "state.pt")
+    with pytest.raises(StudyError, match=r"state\.pt.*cannot be read"):
         train(stripes, state=tmp_path / "state.pt")
+    assert not (tmp_path / "trace").exists()
+    torch.load(tmp_path / "state.pt", weights_only=False)  # it would have worked
+    assert (tmp_path / "trace").exists()
 
 
+@pytest.mark.fault(23)
 def test_a_loss_that_is_no_number_stops(stripes):
     with pytest.raises(StudyError, match=r"epoch \d: the training loss is .*adam_learning_rate"):
         train(stripes, dataclasses.replace(RECIPE, adam_learning_rate=1e38))
