@@ -1,12 +1,15 @@
 """Running a notebook: parameters are checked before a kernel starts, and failures are told."""
 
 import json
+import os
+import re
+import signal
 
 import nbformat
 import papermill
 import pytest
 
-from chromolib import execute, parameters, paths
+from chromolib import execute, parameters, paths, slots
 from chromolib.errors import StudyError
 
 CELL = "seed = 0  # a number\nword = 'a'  # a text"
@@ -59,6 +62,88 @@ def test_a_notebook_without_the_tag_is_refused(small):
     output = small(tag="parameter")
     with pytest.raises(StudyError, match="one cell tagged `parameters`, has 0"):
         execute.run("99_small", output, {"seed": 1})
+
+
+def test_a_value_is_a_value_and_no_command(small, tmp_path):
+    output, word = small(), f"$(touch {tmp_path}/made); `touch {tmp_path}/made` 'x'"
+    execute.main(["99_small", str(output), "-p", "word", json.dumps(word)])
+    assert texts(output) == f"0 {word}\n"
+    assert not (tmp_path / "made").exists()
+
+
+def test_no_shell_sees_a_parameter():
+    """No shell in the library, and in the graph nothing that is not quoted."""
+    for file in (paths.ROOT / "chromolib").glob("*.py"):
+        assert not re.search(r"shell=True|os\.system|os\.popen", file.read_text()), file.name
+    commands = (paths.ROOT / "Snakefile").read_text().split("shell:")[1:]
+    assert len(commands) >= 3
+    for command in commands:
+        fields = re.findall(r"{(.*?)}", command.split("\n\n")[0])
+        plain = {field for field in fields if not field.endswith(":q")}
+        assert plain <= {"params.notebook", "resources.gpu_slots"}, command  # names in the file itself, and a number
+
+
+def test_the_kernel_sees_the_gpu_that_has_free_slots(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CHROMOLIB_DEVICES", "2")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    output = small(work="import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'])")
+    with slots.take(1) as taken:
+        execute.main(["99_small", str(output), "--slots", "4"])
+    assert texts(output) == f"{1 - int(taken)}\n"
+
+
+@pytest.mark.fault(2)
+def test_a_signal_while_it_waits_for_a_gpu_ends_it_too(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CHROMOLIB_DEVICES", "1")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    output = small()
+    monkeypatch.setattr("time.sleep", lambda _: signal.raise_signal(signal.SIGUSR1))  # it looks, sleeps, looks again
+    with slots.take(4), pytest.raises(SystemExit) as exit:
+        execute.main(["99_small", str(output)])
+    assert exit.value.code == execute.INTERRUPTED == 75
+    assert "goes on where it was" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_signal_ends_the_kernel(small, tmp_path, monkeypatch, stubborn):
+    """The cell signals the runner itself; one that ignores the interrupt is killed."""
+    monkeypatch.setattr(execute, "GRACE", 0.5 if stubborn else 60)
+    ignore = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" if stubborn else ""
+    work = f"import os, threading\nprint(os.getpid(), flush=True)\n{ignore}os.kill(os.getppid(), 15)"
+    work += "\nthreading.Event().wait()"
+    output = small(work=work)
+    with pytest.raises(SystemExit) as exit:
+        execute.main(["99_small", str(output)])
+    assert exit.value.code == execute.INTERRUPTED
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(texts(output)), 0)
+
+
+@pytest.mark.fault(1)
+def test_a_killed_kernel_fails_the_run_and_is_not_started_again(small, tmp_path):
+    output = small(work=f"import os\nopen({str(tmp_path / 'starts')!r}, 'a').write('x')\nos.kill(os.getpid(), 9)")
+    with pytest.raises(SystemExit, match=r"the kernel was killed.*goes on with what was saved"):
+        execute.main(["99_small", str(output)])
+    assert (tmp_path / "starts").read_text() == "x"
+
+
+@pytest.mark.fault(26)
+def test_an_output_that_cannot_be_written_is_said(small, tmp_path):
+    small()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"file/out\.ipynb: cannot be written"):
+        execute.main(["99_small", str(tmp_path / "file" / "out.ipynb")])
+
+
+def test_what_the_notebook_refuses_is_said_without_a_traceback(small):
+    output = small(work="from chromolib.errors import StudyError\nraise StudyError('no data')")
+    with pytest.raises(SystemExit) as exit:
+        execute.main(["99_small", str(output)])
+    assert exit.value.code == "99_small: no data"
 
 
 def test_a_failing_cell_fails_the_run_and_keeps_the_notebook(small):
