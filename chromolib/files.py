@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from chromolib.errors import StudyError
 
+_PART = ".part."  # begins the name of a file that is being written
 _FAILURES = (OSError, RuntimeError, SafetensorError)  # of plain Python, of torch and of safetensors on a full disk
 
 
@@ -32,7 +33,7 @@ def replacing(path):
 
 def _replacing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{_PART}{path.name}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -45,6 +46,12 @@ def _replacing(path):
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_parts(folder):
+    """Delete what a killed process had half written in a folder, and below; for the one who alone writes there."""
+    for part in Path(folder).rglob(f"{_PART}*"):
+        part.unlink()
 
 
 def sha256(path):

@@ -208,9 +208,10 @@ class Run:
         )
         self.data = _with_copies_reported(self.data, self.splits)
         self.parent = _parent(settings, self.data, root)
-        network = self._network(settings["folds"][0])
-        self.code = provenance.describe()  # as it is now, not when the run ends
+        network = self._network(settings["folds"][0])  # before anything is deleted: it may not be to be had
+        self.origin = provenance.describe()  # as it is now, not when the run ends
         _lock(self.path)
+        files.clear_parts(self.path)
         _check_space(self.path, network, len(settings["folds"]))
         self._open()
         self.place, self.model = device.choose(), None
@@ -219,8 +220,7 @@ class Run:
 
     def _open(self):
         """Keep the folder's content where it is this very run interrupted; empty it otherwise."""
-        parent = self._parent_record()
-        mine = {"settings": self.settings, "digest": self.data.digest, "parent": parent}
+        mine = {"settings": self.settings, "digest": self.data.digest, "parent": self._parent_record()}
         session = self._session()
         if (self.path / "run.json").exists() or session.get("of") != mine:
             for name in ("run.json", "folds.csv", "history.csv", "predictions.parquet"):
@@ -364,7 +364,7 @@ class Run:
         results, session = sorted(file for file in self.path.iterdir() if file.suffix in RESULTS), self._session()
         content = {
             "parameters": self.settings,
-            **self.code,
+            **self.origin,
             "data": {key: getattr(self.data, key) for key in ("name", "digest", "report")} | {"n": len(self.labels)},
             "parent": session["of"]["parent"],
             "started": session["started"],

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 
 import nbformat
@@ -69,18 +68,6 @@ def test_a_value_is_a_value_and_no_command(small, tmp_path):
     execute.main(["99_small", str(output), "-p", "word", json.dumps(word)])
     assert texts(output) == f"0 {word}\n"
     assert not (tmp_path / "made").exists()
-
-
-def test_no_shell_sees_a_parameter():
-    """No shell in the library, and in the graph nothing that is not quoted."""
-    for file in (paths.ROOT / "chromolib").glob("*.py"):
-        assert not re.search(r"shell=True|os\.system|os\.popen", file.read_text()), file.name
-    commands = (paths.ROOT / "Snakefile").read_text().split("shell:")[1:]
-    assert len(commands) >= 3
-    for command in commands:
-        fields = re.findall(r"{(.*?)}", command.split("\n\n")[0])
-        plain = {field for field in fields if not field.endswith(":q")}
-        assert plain <= {"params.notebook", "resources.gpu_slots"}, command  # names in the file itself, and a number
 
 
 def test_the_kernel_sees_the_gpu_that_has_free_slots(small, tmp_path, monkeypatch):

@@ -143,10 +143,13 @@ def test_killed_within_a_fold_it_ends_with_the_same_weights(settings, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         runs.Run(settings | {"folds": [0]}, tmp_path / "broken").train(0, pull_the_plug)
+    with files.replacing(tmp_path / "broken" / "x.csv") as part:  # as a kill would leave it
+        shutil.copy(part, tmp_path / "broken" / "smoke" / "q_band" / "efficientnet_lite0" / "scratch")
     broken = train(settings | {"folds": [0]}, tmp_path / "broken")
     whole = train(settings | {"folds": [0]}, tmp_path / "whole")
     broken, whole = runs.record(broken), runs.record(whole)
     assert broken["files"]["fold0.safetensors"] == whole["files"]["fold0.safetensors"]
+    assert broken["files"].keys() == whole["files"].keys()
     assert (broken["sessions"], whole["sessions"]) == (2, 1)
 
 
