@@ -14,6 +14,7 @@ _MODULES = (
     "architectures",
     "archives",
     "datasets",
+    "decoding",
     "device",
     "duplicates",
     "errors",

@@ -67,6 +67,16 @@ def smallest_detectable(sd, n_folds=5, test_to_train=1 / 4, level=0.95, power=0.
     return float(shift * _standard_error(sd, n_folds, test_to_train))
 
 
+def score_interval(predictions, metric, groups, n_boot=10_000, level=0.95, seed=0):
+    """Percentile bootstrap Interval of a metric of pooled out-of-fold predictions, `groups` being drawn. No p.
+
+    The arguments, and what is refused, are those of `paired_bootstrap`. The trained networks are taken as given.
+    """
+    _check_call(metric, groups, predictions=predictions)
+    values = _replicates([predictions], metric, groups, n_boot, seed)[:, 0]
+    return percentile_interval(values[0], values[1:], level)
+
+
 def paired_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000, level=0.95, seed=0):
     """Percentile bootstrap Interval of metric(a) - metric(b) on the same images, with a two-sided p.
 
@@ -82,23 +92,19 @@ def paired_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000
     Nothing is scored twice: each group's hits and marks per class are counted once; a draw only adds them up.
     Raises StudyError for images, labels or groups that differ, doubled files, unknown cells, and a single group.
     """
-    if metric not in _METRICS:
-        raise StudyError(f"metric: {metric!r} is unknown; choose one of {', '.join(_METRICS)}")
-    a, b = _aligned(predictions_a, predictions_b, groups)
-    members = np.arange(len(a)) if groups is None else np.unique(a[groups], return_inverse=True)[1]
-    n_groups = members.max() + 1
-    if n_groups < 2:
-        raise StudyError(f"groups: a single value of {groups or 'file'!r}; at least two are needed to resample")
-    # (n_groups, 2 approaches x 2 counts x 24)
-    table = np.hstack([_tally(frame, members) for frame in (a, b)]).astype(np.float32)
-    rng = np.random.default_rng(seed)
-    sizes = np.diff([*range(0, n_boot, _DRAWS_AT_ONCE), n_boot])
-    totals = [np.ones((1, n_groups), np.float32) @ table]
-    totals += [draw_counts(n_groups, size, rng) @ table for size in sizes]
-    counts = np.concatenate(totals).reshape(-1, 2, 2, metrics.N_CLASSES).astype(np.float64)
-    values = _METRICS[metric](counts[:, :, 0], counts[:, :, 1])
-    differences = values[:, 0] - values[:, 1]
-    return percentile_interval(differences[0], differences[1:], level, _sign_p(differences[1:]))
+    _check_call(metric, groups, predictions_a=predictions_a, predictions_b=predictions_b)
+    pair = _aligned(predictions_a, predictions_b, groups)
+    return _difference(_replicates(pair, metric, groups, n_boot, seed), level)
+
+
+def unmatched_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000, level=0.95, seed=0):
+    """As `paired_bootstrap`, where a and b need not hold the same images, such as folds cut in two ways.
+
+    Each draw takes groups from all that occur in a or b, and a group brings its images of both: so what a cell does to
+    both scores is kept, whatever part of it either has. On the same images it is the paired bootstrap.
+    """
+    _check_call(metric, groups, predictions_a=predictions_a, predictions_b=predictions_b)
+    return _difference(_replicates([predictions_a, predictions_b], metric, groups, n_boot, seed), level)
 
 
 def holm(p_values):
@@ -153,11 +159,15 @@ def _back(ordered, order):
     return values
 
 
-def _aligned(a, b, groups):
-    """Both tables indexed by file, in the order of a, after making sure that they speak of the same images."""
-    shared = ["label"] if groups is None else ["label", groups]
-    for name, frame in (("predictions_a", a), ("predictions_b", b)):
+def _check_call(metric, groups, **frames):
+    if metric not in _METRICS:
+        raise StudyError(f"metric: {metric!r} is unknown; choose one of {', '.join(_METRICS)}")
+    for name, frame in frames.items():
         _check_table(name, frame, groups)
+
+
+def _aligned(a, b, groups):
+    """Both tables in the order of a, after making sure that they speak of the same images."""
     unmatched = set(a["file"]) ^ set(b["file"])
     if unmatched:
         raise StudyError(
@@ -166,7 +176,7 @@ def _aligned(a, b, groups):
         )
     a = a.set_index("file", drop=False)
     b = b.set_index("file", drop=False).loc[a.index]
-    for column in shared:
+    for column in ["label"] if groups is None else ["label", groups]:
         if (a[column] != b[column]).any():
             raise StudyError(
                 f"predictions_a, predictions_b: column {column} differs; compare runs of the same data set"
@@ -187,15 +197,39 @@ def _check_table(name, frame, groups):
         )
 
 
-def _tally(frame, members):
+def _replicates(frames, metric, groups, n_boot, seed):
+    """The metric of each table as it is (row 0) and in n_boot draws of groups: (1 + n_boot, n_tables) float64."""
+    names, members = np.unique(np.concatenate([frame[groups or "file"] for frame in frames]), return_inverse=True)
+    n_groups = len(names)
+    if n_groups < 2:
+        raise StudyError(f"groups: a single value of {groups or 'file'!r}; at least two are needed to resample")
+    parts = np.split(members, np.cumsum([len(frame) for frame in frames])[:-1])
+    # (n_groups, n_tables x 2 counts x 24)
+    tallies = [_tally(frame, part, n_groups) for frame, part in zip(frames, parts, strict=True)]
+    table = np.hstack(tallies).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    sizes = np.diff([*range(0, n_boot, _DRAWS_AT_ONCE), n_boot])
+    totals = [np.ones((1, n_groups), np.float32) @ table]
+    totals += [draw_counts(n_groups, size, rng) @ table for size in sizes]
+    counts = np.concatenate(totals).reshape(-1, len(frames), 2, metrics.N_CLASSES).astype(np.float64)
+    return _METRICS[metric](counts[:, :, 0], counts[:, :, 1])
+
+
+def _tally(frame, members, n_groups):
     """Hits and marks of each class in each group (see metrics.f1): (n_groups, 2 x 24) int64."""
     labels, logits = metrics.check(frame["label"].to_numpy(), frame[_LOGITS].to_numpy())
     predicted = logits.argmax(axis=1)
-    hits, marks = np.zeros((2, members.max() + 1, metrics.N_CLASSES), np.int64)
+    hits, marks = np.zeros((2, n_groups, metrics.N_CLASSES), np.int64)
     np.add.at(hits, (members, labels), predicted == labels)
     np.add.at(marks, (members, labels), 1)
     np.add.at(marks, (members, predicted), 1)
     return np.hstack([hits, marks])
+
+
+def _difference(values, level):
+    """The Interval of the first table's metric less the second's, from `_replicates`."""
+    differences = values[:, 0] - values[:, 1]
+    return percentile_interval(differences[0], differences[1:], level, _sign_p(differences[1:]))
 
 
 def _sign_p(differences):
