@@ -13,6 +13,7 @@ CLASSES = (*(str(number) for number in range(1, 23)), "X", "Y")
 _MODULES = (
     "architectures",
     "archives",
+    "claims",
     "datasets",
     "decoding",
     "device",
@@ -41,6 +42,7 @@ _MODULES = (
     "synthetic",
     "tables",
     "training",
+    "validity",
 )
 
 

@@ -23,11 +23,11 @@ def decode(log_probabilities, cells):
 
     log_probabilities: (n, 24) float, finite; cells: (n,) names. Both sexes are tried and the likelier is kept.
 
-    A cell with 46 images fills a karyotype; with fewer (a lost chromosome, or only part of the cell at hand) places stay
-    empty, so that no class occurs more often than in a normal cell. With more all places are filled, and each image
-    beyond 46 may be a further copy of any class: with 47 images the likeliest trisomy. Two deviations that cancel, such
-    as one lost and another gained among 46, are not considered. Raises StudyError for unknown cells and for shapes or
-    values that cannot be decoded.
+    A cell with 46 images fills a karyotype; with fewer (a lost chromosome, or only part of the cell at hand) places
+    stay empty, so that no class occurs more often than in a normal cell. With more all places are filled, and each
+    image beyond 46 may be a further copy of any class: with 47 images the likeliest trisomy. Two deviations that
+    cancel, such as one lost and another gained among 46, are not considered. Raises StudyError for unknown cells and
+    for shapes or values that cannot be decoded.
     """
     log_probabilities, cells = _check(log_probabilities, cells)
     labels = np.empty(len(cells), np.int64)
@@ -41,8 +41,8 @@ def decode(log_probabilities, cells):
 def decoded(predictions):
     """A table as in predictions.parquet, its logits replaced: 1 for the label decoded with its cell, 0 for the others.
 
-    So everything that scores predictions scores these, but for the AUC, which has no meaning here. Cells are decoded from
-    all rows given: pooled over folds each row is still the word of a network that has not trained on its image.
+    So everything that scores predictions scores these, but for the AUC, which has no meaning here. Cells are decoded
+    from all rows given: pooled over folds each row is still the word of a network that has not trained on its image.
     """
     labels = decode(log_softmax(predictions[_LOGITS].to_numpy(np.float64), axis=1), predictions["cell"])
     certain = pd.DataFrame(np.eye(metrics.N_CLASSES)[labels], columns=_LOGITS, index=predictions.index)
@@ -57,11 +57,13 @@ def by_cell(predictions, decoded):
     right = [table[_LOGITS].to_numpy().argmax(axis=1) == table["label"].to_numpy() for table in (predictions, decoded)]
     table = pd.DataFrame({"cell": predictions["cell"].to_numpy(), "images": 1, "plain": right[0], "decoded": right[1]})
     table = table.groupby("cell", as_index=False).sum()
-    return table.assign(change=table["decoded"] - table["plain"]).sort_values("change", kind="stable", ignore_index=True)
+    return table.assign(change=table["decoded"] - table["plain"]).sort_values(
+        "change", kind="stable", ignore_index=True
+    )
 
 
 def _fit(log_probabilities, karyotype):
-    """Sum of the log-probabilities, and labels (m,), of the best assignment of m images to the places of a karyotype."""
+    """Log-probability and labels (m,) of the best assignment of m images to the places of a karyotype."""
     spare = max(0, len(log_probabilities) - N_CHROMOSOMES)
     places = np.concatenate([karyotype, np.tile(np.arange(metrics.N_CLASSES), spare)])
     worth = log_probabilities[:, places]

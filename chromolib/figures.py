@@ -434,6 +434,25 @@ def class_changes(changes, tasks):
     return _finish(figure)
 
 
+def coverage(table):
+    """Share of simulated studies whose 95 % interval holds the truth, against the correlation of the folds.
+
+    table: a row per interval and fold_correlation with covers, low, high (of that share), as benchmarks/coverage.py
+    leaves it.
+    """
+    figure, axis = plt.subplots(figsize=(10, 3.8))
+    axis.axhline(95, color="0.6", linewidth=1)
+    axis.annotate("promised: 95 %", (0.5, 95), (0, 3), textcoords="offset points", ha="right", fontsize=9)
+    for number, (name, rows) in enumerate(table.groupby("interval", sort=False)):
+        spans = 100 * np.abs(rows[["low", "high"]].to_numpy().T - rows["covers"].to_numpy())
+        style = {"fmt": "osD^"[number % 4] + "-", "color": PALETTE[number], "capsize": 3}
+        axis.errorbar(rows["fold_correlation"], 100 * rows["covers"], yerr=spans, label=name, **style)
+    axis.set(xlabel="correlation between the folds' differences", ylabel="intervals that hold the truth (%)")
+    axis.set(ylim=(None, 101), xticks=sorted(table["fold_correlation"].unique()))
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return _finish(figure)
+
+
 # ---------------------------------------------------------------------------------------------- 05 Grad-CAM
 
 
@@ -481,3 +500,106 @@ def localisation(checks, count=5):
             axis.contour(square, levels=[0.5], colors="white", linewidths=1.5)
         row[0].set_title(name, loc="left", fontsize=10)
     return _finish(figure)
+
+
+# ---------------------------------------------------------------------------------------------- 06 validity
+
+
+def protocols(table, metric="macro_f1"):
+    """Pooled score of each protocol with its 95 % interval, a panel a task and network; crosses are means of the folds.
+
+    table: as of `validity.protocols`; what was not run keeps its row, empty.
+    """
+    panels = list(table.groupby(["task", "architecture"], sort=False))
+    names = list(dict.fromkeys(table["protocol"]))
+    height = 0.8 + 0.42 * len(names) * -(-len(panels) // 2)
+    shape = {"figsize": (10, max(3.2, height)), "squeeze": False, "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(-(-len(panels) // 2), 2, **shape)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, ((task, name), rows) in zip(axes.flat, panels, strict=False):
+        rows = rows.set_index("protocol").loc[names]
+        middle, low, high = (rows[f"pooled_{metric}{end}"].astype(float) for end in ("", "_low", "_high"))
+        places = np.arange(len(names))
+        axis.errorbar(
+            middle, places, xerr=[middle - low, high - middle], fmt="o", capsize=3, color=PALETTE[0],
+            label="all predictions, with 95 % interval",
+        )  # fmt: skip
+        axis.plot(rows[metric].astype(float), places, "x", color="black", label="mean of the folds")
+        for place in places[(rows["state"] != "run").to_numpy()]:
+            axis.text(0.02, place, "not run", transform=axis.get_yaxis_transform(), va="center", color="0.4")
+        axis.set_title(f"{_words(task)}, {name}", loc="left", fontsize=10)
+        axis.set_yticks(places, names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+    for axis in axes[-1]:
+        axis.set_xlabel("Macro-F1 (%)" if metric == "macro_f1" else "accuracy (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=2, frameon=False)
+    figure.tight_layout(rect=(0, 0, 1, 0.93))
+    plt.close(figure)
+    return figure
+
+
+def seeds_and_folds(scores, tasks):
+    """Macro-F1 of the same run with several seeds: a panel a task, folds across, a mark and colour a seed.
+
+    scores: a row per task, seed and fold, with macro_f1 as a fraction.
+    """
+    figure, axes = plt.subplots(1, len(tasks), figsize=(4.9 * len(tasks), 3.6), squeeze=False)
+    for axis, task in zip(axes.flat, tasks, strict=True):
+        rows = scores[scores["task"] == task]
+        for number, (seed, points) in enumerate(rows.groupby("seed")):
+            x = points["fold"] + 0.08 * (number - (rows["seed"].nunique() - 1) / 2)
+            axis.plot(
+                x, 100 * points["macro_f1"], "osD^vP"[number % 6], color=PALETTE[number % len(PALETTE)],
+                label=f"seed {seed}",
+            )  # fmt: skip
+        axis.set(xlabel="fold", ylabel="Macro-F1 (%)", xticks=sorted(rows["fold"].unique()))
+        axis.margins(x=0.3, y=0.15)
+        axis.set_title(_words(task), loc="left")
+    axes.flat[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _finish(figure)
+
+
+def decoded_cells(cells):
+    """Accuracy of each cell before and after decoding, a panel a run; `cells` as of `validity.decoded_cells`."""
+    panels = list(cells.groupby("run", sort=False))
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.9 * len(panels), 4.4), squeeze=False)
+    for axis, (title, table) in zip(axes.flat, panels, strict=True):
+        share = 100 * table[["plain", "decoded"]].div(table["images"], axis=0)
+        for colour, marker, sign, name in (
+            (PALETTE[0], "o", 1, "better"),
+            ("0.6", ".", 0, "same"),
+            (PALETTE[3], "v", -1, "worse"),
+        ):
+            rows = share[np.sign(table["change"]) == sign]
+            label = f"{name}: {len(rows)} cells"
+            axis.plot(rows["plain"], rows["decoded"], marker, color=colour, alpha=0.7, linestyle="", label=label)
+        axis.axline((share["plain"].mean(),) * 2, slope=1, color="0.6", linewidth=1, zorder=0)
+        axis.set(xlabel="accuracy, each image alone (%)", ylabel="accuracy, cell decoded (%)")
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.legend(frameon=False, loc="lower right")
+    return _finish(figure)
+
+
+def similarity_and_gain(steps):
+    """What starting at a source gave, with its 95 % interval, against the distance (MMD²) of source and target.
+
+    steps: as of `validity.transfer`.
+    """
+    figure, axis = plt.subplots(figsize=(8, 3.8))
+    axis.axhline(0, color="0.6", linewidth=1)
+    for number, (step, rows) in enumerate(steps.groupby("step", sort=False)):
+        spans = np.abs(rows[["low", "high"]].to_numpy().T - rows["gain"].to_numpy())
+        style = {"fmt": "osD"[number % 3], "color": PALETTE[number], "capsize": 3}
+        axis.errorbar(rows["mmd2"], rows["gain"], yerr=spans, label=step, **style)
+        for _, row in rows.iterrows():
+            word = f"on {row['task'][0].upper()}"
+            axis.annotate(word, (row["mmd2"], row["gain"]), (7, -3), textcoords="offset points", fontsize=9)
+    axis.set(xlabel="MMD² of source and target (smaller: nearer)", ylabel="gain in Macro-F1\n(percentage points)")
+    axis.margins(x=0.12)
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return _finish(figure)
+
+
+def _words(task):
+    return task.replace("_", "-").capitalize()

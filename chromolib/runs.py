@@ -137,8 +137,10 @@ def _identity(profile, task, architecture, approach, fold, digest):
 
 
 def predictions(path):
-    """The predictions of a finished run: a row per validation image, as DataFrame."""
+    """The predictions of a finished run: a row per validation image, as DataFrame; StudyError where it has none."""
     record(path)
+    if not (path / "predictions.parquet").is_file():
+        raise StudyError(f"{path / 'predictions.parquet'}: missing, though the run is finished; train the run again")
     return pd.read_parquet(path / "predictions.parquet")
 
 

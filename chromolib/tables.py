@@ -61,7 +61,7 @@ def protocol(records, image_size):
     """What was run on what, from the contents of run.json (dicts): DataFrame, a row per task.
 
     Raises StudyError for runs that cannot be compared: of another image size than `image_size` (pixels), or, within a
-    task, on other images, other folds, or with the epoch chosen otherwise.
+    task, on other images or folds, with the epoch chosen otherwise, with another seed, or of another profile.
     """
     sizes = sorted({record["parameters"]["image_size"] for record in records})
     if len(sizes) > 1:
@@ -77,7 +77,7 @@ def _protocol(task, records):
     if len(digests) > 1:
         raise StudyError(f"{task}: its runs saw {len(digests)} different sets of images; train them again on one")
     settings = [record["parameters"] for record in records]
-    for name in ("n_folds", "folds_by", "split_seed", "select_on"):
+    for name in ("profile", "n_folds", "folds_by", "split_seed", "select_on", "seed"):
         values = {setting[name] for setting in settings}
         if len(values) > 1:
             raise StudyError(f"{task}: its runs differ in {name!r} ({values}); give each value a profile of its own")
@@ -105,12 +105,14 @@ def performance(scores):
     """Table 2: a row per task, architecture and approach, with n_folds, and of each metric <name>_mean and <name>_sd.
 
     In per cent, over the folds; SD with n - 1, NaN for one fold. A fold without a value makes its mean NaN.
+    classes: the fewest that a fold has images of; below 24 its Macro-F1 counts the absent ones as 0.
     """
-    groups = scores.groupby(RUN, sort=False)
-    columns = {"n_folds": groups.size()}
+    runs = scores.groupby(RUN, sort=False)
+    columns = {"n_folds": runs.size()}
     for name in METRICS:
-        columns[f"{name}_mean"] = 100 * groups[name].mean(skipna=False)
-        columns[f"{name}_sd"] = 100 * groups[name].std(skipna=False)
+        columns[f"{name}_mean"] = 100 * runs[name].mean(skipna=False)
+        columns[f"{name}_sd"] = 100 * runs[name].std(skipna=False)
+    columns["classes"] = runs["classes_scored"].min()
     return pd.DataFrame(columns).reset_index()
 
 
@@ -167,6 +169,11 @@ def _steps(name):
     return [*_steps(values["parent"])[:-1], "other staining", "target staining"]
 
 
+def groups(predictions):
+    """What a bootstrap of these predictions draws: "cell", or None (single images) where cells are unknown."""
+    return None if predictions["cell"].isna().all() else "cell"
+
+
 def gains(scores, predictions, baseline="imagenet", against="two_step", draws=10_000, seed=0):
     """The difference in Macro-F1, `against` minus `baseline`: a row per task and architecture that has both.
 
@@ -211,13 +218,13 @@ def _gain(names, scores, predictions, draws, seed):
         sd = differences.std(ddof=1)
         paper = statistics.bootstrap_interval(differences, draws, seed=seed)
         corrected = statistics.corrected_t(differences, a["n_validation"].sum() / a["n_train"].sum())
-    groups = None if predictions[0]["cell"].isna().all() else "cell"
-    pooled = statistics.paired_bootstrap(*predictions, "macro_f1", groups, draws, seed=seed)
+    by = groups(predictions[0])
+    pooled = statistics.paired_bootstrap(*predictions, "macro_f1", by, draws, seed=seed)
     points = {"gain": differences.mean(), "sd": sd, "paper_low": paper.low, "paper_high": paper.high}
     points |= {"t_low": corrected.low, "t_high": corrected.high}
     points |= {"pooled_gain": pooled.estimate, "pooled_low": pooled.low, "pooled_high": pooled.high}
     row = dict(zip(("task", "architecture"), names, strict=True)) | {name: 100 * x for name, x in points.items()}
-    row |= {"n_folds": len(differences), "t_p": corrected.p, "pooled_p": pooled.p, "resampled": groups or "image"}
+    row |= {"n_folds": len(differences), "t_p": corrected.p, "pooled_p": pooled.p, "resampled": by or "image"}
     return row
 
 

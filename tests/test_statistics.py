@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from sklearn.svm import SVC
 
-from chromolib import statistics
+from chromolib import metrics, statistics
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval, draw_counts
 
@@ -131,6 +131,60 @@ def test_paired_bootstrap_is_brute_force_rescoring(metric, groups, monkeypatch):
     assert interval.p == pytest.approx(min(1, 2 * (tail + 1) / 201))
 
 
+@pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
+@pytest.mark.parametrize("groups", ["cell", None])
+def test_score_interval_is_brute_force_rescoring(metric, groups):
+    labels, a, _, cells = two_approaches()
+    members = np.arange(90) if groups is None else np.unique(cells, return_inverse=True)[1]
+    counts = draw_counts(members.max() + 1, 200, np.random.default_rng(6))
+    nothing = np.full_like(labels, 23)
+    nothing[labels == 23] = 0  # scores 0 whatever is drawn
+    expected = brute_force(labels, a, nothing, members, counts, metric)
+    interval = statistics.score_interval(predictions(labels, a, cells), metric, groups, n_boot=200, seed=6)
+    assert interval[1:3] == pytest.approx(np.quantile(expected, [0.025, 0.975]), abs=1e-12)
+    assert interval.estimate == pytest.approx(metrics.scores(labels, np.eye(24)[a])[metric]) and interval.p is None
+
+
+@pytest.mark.parametrize("groups", ["cell", None])
+def test_unmatched_bootstrap_of_the_same_images_is_the_paired_one(groups):
+    labels, a, b, cells = two_approaches()
+    tables = predictions(labels, a, cells), predictions(labels, b, cells, seed=1)
+    paired = statistics.paired_bootstrap(*tables, "macro_f1", groups, n_boot=300)
+    assert statistics.unmatched_bootstrap(*tables, "macro_f1", groups, n_boot=300) == paired
+    mixed = tables[0].sample(frac=1, random_state=0), tables[1]
+    assert statistics.unmatched_bootstrap(*mixed, "macro_f1", groups, n_boot=300) == pytest.approx(paired)
+
+
+def test_unmatched_bootstrap_is_brute_force_on_each_tables_own_images():
+    labels, a, b, cells = two_approaches()
+    in_a, in_b = np.arange(90) < 60, np.isin(cells, ["c0", "c2", "c3", "c5"])
+    tables = predictions(labels, a, cells)[in_a], predictions(labels, b, cells)[in_b]
+    names, members = np.unique(cells, return_inverse=True)
+    differences = []
+    for count in draw_counts(len(names), 100, np.random.default_rng(4)).astype(int):
+        scores = []
+        for guesses, chosen in ((a, in_a), (b, in_b)):
+            index = np.repeat(np.arange(90), count[members] * chosen)
+            scores.append(accuracy_score(labels[index], guesses[index]))
+        differences.append(scores[0] - scores[1])
+    interval = statistics.unmatched_bootstrap(*tables, "accuracy", "cell", n_boot=100, seed=4)
+    assert interval[1:3] == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=1e-12)
+
+
+def test_unmatched_bootstrap_keeps_what_cells_do_to_both():
+    """Cells are all right or all wrong, alike in two halves of their images: the difference never moves."""
+    labels = np.tile(np.arange(24), 20)
+    cells = np.repeat([f"c{i}" for i in range(20)], 24)
+    guesses = np.where(np.isin(cells, ["c1", "c4", "c7"]), (labels + 1) % 24, labels)
+    table, half = predictions(labels, guesses, cells), np.arange(480) % 2 == 0
+    interval = statistics.unmatched_bootstrap(table[half], table[~half], "accuracy", "cell", n_boot=500)
+    assert interval[:3] == pytest.approx((0, 0, 0), abs=1e-12) and interval.p == 1
+    widths = [
+        i.high - i.low for i in (statistics.score_interval(t, "accuracy", "cell", 500) for t in (table[half], table))
+    ]
+    assert min(widths) > 0.2
+
+
 def test_paired_bootstrap_of_equal_predictions():
     labels, a, _, cells = two_approaches()
     table = predictions(labels, a, cells)
@@ -200,6 +254,16 @@ def test_benjamini_hochberg_by_hand():
     assert statistics.benjamini_hochberg([0.03, 0.035, 0.034]) == pytest.approx([0.035] * 3)
 
 
+def test_corrections_agree_with_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    for seed in range(20):
+        p = np.random.default_rng(seed).beta(0.5, 2, size=22).round(2)  # with ties
+        assert statistics.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1], abs=1e-15)
+        assert statistics.benjamini_hochberg(p) == pytest.approx(
+            multitest.multipletests(p, method="fdr_bh")[1], abs=1e-15
+        )
+
+
 def test_corrections_against_their_definitions():
     p = np.random.default_rng(2).beta(0.5, 2, size=22)
     rank = p.argsort().argsort()
@@ -230,6 +294,13 @@ def test_corrections_against_their_definitions():
         (lambda: statistics.paired_bootstrap(spoilt(), spoilt(), "auc_ovr", None), "metric: 'auc_ovr'"),
         (lambda: statistics.paired_bootstrap(spoilt(cell="one"), spoilt(cell="one"), "accuracy", "cell"), "single"),
         (lambda: statistics.paired_bootstrap(spoilt(), spoilt(), "accuracy", None, n_boot=0), "n_boot"),
+        (lambda: statistics.score_interval(spoilt(), "auc_ovr", None), "metric: 'auc_ovr'"),
+        (lambda: statistics.score_interval(spoilt(cell=None), "accuracy", "cell"), "predictions: cell is unknown"),
+        (
+            lambda: statistics.unmatched_bootstrap(spoilt(), spoilt(cell=None), "accuracy", "cell"),
+            "predictions_b: cell is",
+        ),
+        (lambda: statistics.score_interval(spoilt(file="same.png"), "accuracy", None), "occurs more than once"),
     ],
 )
 def test_bad_input_is_named(call, words):

@@ -22,7 +22,7 @@ def scores(tasks=("q_band", "g_band"), f1=F1, architecture="resnet34"):
         for task in tasks
         for (approach, fold), value in f1.items()
     ]
-    return pd.DataFrame(rows).assign(n_train=80, n_validation=20, accuracy=0.5, auc_ovr=1.0)
+    return pd.DataFrame(rows).assign(n_train=80, n_validation=20, accuracy=0.5, auc_ovr=1.0, classes_scored=24)
 
 
 def prediction(wrong=(), cells=True):
@@ -102,6 +102,12 @@ def test_performance_hides_no_missing_value():
 
 def test_performance_of_one_fold_has_no_spread():
     assert tables.performance(scores().query("fold == 0"))["macro_f1_sd"].isna().all()
+
+
+def test_performance_tells_of_a_fold_that_lacks_a_class():
+    table = scores(["q_band"])
+    table.loc[1, "classes_scored"] = 23
+    assert list(tables.performance(table)["classes"]) == [23, 24]
 
 
 def test_wide_has_a_column_per_task_and_approach():
@@ -227,6 +233,7 @@ def record(task="q_band", approach="imagenet", digest="abc", **changed):
     """What run.json says, as far as the tables need it."""
     settings = {"task": task, "approach": approach, "image_size": 96, "n_folds": 5, "folds_by": "image"}
     settings |= {"split_seed": 0, "select_on": "validation", "adam_epochs": 5, "sgd_epochs": 1}
+    settings |= {"profile": "mini", "seed": 0}
     return {
         "parameters": settings | changed,
         "data": {"name": "synthetic_q" if task == "q_band" else "pki3_65", "digest": digest, "n": 2990},
@@ -252,6 +259,8 @@ def test_protocol_says_what_was_run():
         (record(digest="other"), "2 different sets of images"),
         (record(split_seed=1), "differ in 'split_seed'"),
         (record(select_on="inner"), "differ in 'select_on'"),
+        (record(seed=1), "differ in 'seed'"),
+        (record(profile="demo"), "differ in 'profile'"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(other, message):
