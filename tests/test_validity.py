@@ -209,7 +209,7 @@ def test_absent_seeds_are_empty():
 
 
 def test_homologues_are_told_by_fold():
-    """In each of four cells both 1 are in fold 0, one of them wrong; of the 2, all right, each has a fold of its own."""
+    """In each of four cells both 1 are in fold 0, one of them wrong; the 2, all right, lie in both folds."""
     rows = [(cell, label, fold) for cell in "abcd" for label, fold in ((0, 0), (0, 0), (1, 0), (1, 1), (22, 0))]
     table = pd.DataFrame(rows, columns=["cell", "label", "fold"]).assign(file=[str(i) for i in range(20)])
     guesses = table["label"].where(np.arange(20) % 5 != 0, 9)
