@@ -140,7 +140,7 @@ def _kept(place):
     rows = table[table["device"] == place]
     if rows.empty:
         there = ", ".join(sorted(set(table["device"]))) or "nothing yet"
-        raise StudyError(f"device {place!r}: not in {SPEEDS.relative_to(paths.ROOT)}, which has {there}")
+        raise StudyError(f"device {place!r}: not in {SPEEDS}, which has {there}")
     return rows
 
 
