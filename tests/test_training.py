@@ -130,6 +130,7 @@ def test_parts_of_a_batch_make_the_same_step(stripes):
         torch.testing.assert_close(step, steps[0], rtol=0, atol=1e-6)
 
 
+@pytest.mark.fault(24)
 def test_out_of_memory_takes_smaller_parts_of_the_same_batch(stripes, monkeypatch):
     tried = memory_for(2, monkeypatch)
     steps = []
@@ -140,6 +141,7 @@ def test_out_of_memory_takes_smaller_parts_of_the_same_batch(stripes, monkeypatc
     assert sum(steps) == 4 * 30  # images of four epochs, none of them twice
 
 
+@pytest.mark.fault(24)
 def test_memory_for_not_even_one_image_is_said(stripes, monkeypatch):
     memory_for(0, monkeypatch)
     with pytest.raises(StudyError, match=r"out of memory with 1 image of 16 pixels.*image_size"):
