@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import warnings
-from collections import Counter
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from chromolib.errors import StudyError
 
 _FORMAT = 2  # raise it when the same files would give other squares: older caches are then left alone
 _CELL_SIZE = 46
+_AHEAD = 64  # images read before they are decoded, for all cores together
 
 _FROM_ZERO = {str(label): label for label in range(24)}
 _FROM_ONE = {str(label + 1): label for label in range(24)}  # 23 = X, 24 = Y
@@ -174,16 +176,37 @@ def _build(source, place, size):
     entries, remarks = _index(source, place)
     position = {name: index for index, (name, *_) in enumerate(entries)}
     squares = np.empty((len(entries), size, size), np.uint8)
-    modes, fit = Counter(), images.centre if source.stain == "natural" else images.square
-    for name, data in archives.members(place, position.__contains__):
+    fit = images.centre if source.stain == "natural" else images.square
+
+    def place_square(name, data):
         image, mode = images.read_with_mode(data, f"{place}/{name}")
         squares[position[name]] = fit(image, size)
-        modes[mode] += 1
+        return mode
+
+    modes = Counter(_on_all_cores(place_square, archives.members(place, position.__contains__)))
     if source.stain != "natural":
         remarks += [f"images stored as {mode} and read as grey: {n:,}" for mode, n in modes.items() if mode != "L"]
     labels = [label for _, _, label, _ in entries]
     cells = [cell for *_, cell in entries]
     return _dataset(source.name, source.stain, squares, labels, cells, [file for _, file, *_ in entries], remarks)
+
+
+def _on_all_cores(function, items):
+    """[function(*item) for item in items] by threads, which serve since Pillow decodes and resizes outside the GIL.
+
+    Few items are taken ahead, so that few are in memory; of several errors the first in order is raised.
+    """
+    results, waiting = [], deque()
+    with ThreadPoolExecutor() as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, *item))
+                if len(waiting) > _AHEAD:
+                    results.append(waiting[0].result())
+                    waiting.popleft()
+        finally:  # even where `items` failed: what was taken before comes first
+            results += [future.result() for future in waiting]
+    return results
 
 
 def _index(source, place):

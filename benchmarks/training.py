@@ -1,0 +1,108 @@
+"""Images a second of training: `training.fit` against the plain loop and against timm's loader and optimiser.
+
+All have the same images, batch size, Adam and number of torch threads; the peers have two loader processes besides.
+Their files are squares of the size needed. First weights are random, which changes nothing about speed.
+"""
+
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import common
+import numpy as np
+import plain
+import timm.optim
+import torch
+
+from chromolib import architectures, device, training
+
+TARGETS = {"mobilenetv3_large": 1.8, "resnet34": 1.9, "efficientnet_lite0": 1.4}  # at 128 px, on two cores
+IMAGES = {128: 192, 256: 64}  # of one turn, by their size
+RECIPE = replace(plain.RECIPE, adam_epochs=1, sgd_epochs=0)
+ADAM = {"lr": RECIPE.adam_learning_rate, "weight_decay": RECIPE.weight_decay}
+
+
+def create(name, size):
+    torch.manual_seed(0)
+    return architectures.create(name, image_size=size).to(device.choose())
+
+
+def ours(name, data, n, recipe=RECIPE):
+    """A function that trains for an epoch of n images and returns its images a second, validation left out."""
+    place = device.choose()
+    model = device.prepare(create(name, data.images.shape[1]), place)
+    images, labels = (torch.from_numpy(np.array(part[:n])).to(place) for part in (data.images, data.labels))
+    seen = np.arange(n)
+    return lambda: training.fit(model, name, images, labels, seen, seen[:2], recipe).history[0]["images_per_second"]
+
+
+def peer(model, optimiser, batches):
+    """The same by the plain loop over the batches of a loader."""
+    epoch = common.seconds(plain.train_epoch, model, batches, optimiser)
+    return lambda: len(batches.dataset) / epoch()
+
+
+@contextmanager
+def contestants(name, data, n, batch_size=RECIPE.batch_size):
+    """The three functions that train: ours, the plain loop, timm."""
+    size = data.images.shape[1]
+    tutorial, timms = create(name, size), create(name, size)
+    with tempfile.TemporaryDirectory() as folder:
+        plain.write_images(Path(folder), data.images[:n], data.labels[:n])
+        files = (folder, name, size, batch_size)
+        yield (
+            ours(name, data, n, replace(RECIPE, batch_size=batch_size)),
+            peer(tutorial, torch.optim.Adam(tutorial.parameters(), **ADAM), plain.loader(*files)),
+            peer(timms, timm.optim.create_optimizer_v2(timms, "adam", **ADAM), plain.timm_loader(*files)),
+        )
+
+
+def speed(name, data, n, turns):
+    """Rows of one architecture at one image size."""
+    with contestants(name, data, n) as functions:
+        own, tutorial, timms = common.in_turn(turns, *functions)
+    size = data.images.shape[1]
+    what, facts = f"{architectures.row(name).title}, {size} px", {"data": data.name, "images": n, "batch": 16}
+    yield common.row(what, "images/s", own, tutorial, "plain loop", TARGETS[name] if size == 128 else None, **facts)
+    yield common.row(what, "images/s", own, timms, "timm", **facts)
+
+
+def by_batch(name, data, n, turns, sizes):
+    for size in sizes:
+        with contestants(name, data, n, size) as functions:
+            own, tutorial = common.in_turn(turns, *functions[:2])
+        yield common.row("speed", "images/s", own, tutorial, "plain loop", size=size, of="images in a batch")
+
+
+def by_number(what, of, turns, numbers, work):
+    """Rows of the seconds that `work` takes for each number."""
+    for number in numbers:
+        (own,) = common.in_turn(turns, common.seconds(work, number))
+        yield common.row(what, "s", own, None, "", size=number, of=of)
+
+
+def main(words=None):
+    options = common.arguments(words)
+    quick, turns = options.quick, options.turns
+    sizes, names = ({32: 16}, ["mobilenetv3_large"]) if quick else (IMAGES, TARGETS)
+    pairs = [(common.chromosomes("bioimlab", size), n) for size, n in sizes.items()]
+    rows = [row for data, n in pairs for name in names for row in speed(name, data, n, turns)]
+    common.publish("training", rows, options.output, common.ratios)
+
+    name, (data, n) = "mobilenetv3_large", pairs[0]
+    batches = [8] if quick else [8, 16, 32, 64]
+    numbers = [16, 32] if quick else [64, 128, 256, 512, 1024]
+    folds = [1, 2] if quick else [1, 2, 3, 5]
+    rows = [
+        *by_batch(name, data, n, turns, batches),
+        *by_number("an epoch", "images", turns, numbers, lambda number: ours(name, data, number)()),
+        *by_number("a run", "folds", turns, folds, lambda number: [ours(name, data, n)() for _ in range(number)]),
+    ]
+    facts = {"data": data.name, "architecture": name, "image_size": data.images.shape[1]}
+    common.publish("training_growth", [row | facts for row in rows], options.output, common.growth)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
