@@ -1,7 +1,7 @@
 """What the benchmarks share: turns, the machine, the table, the figure.
 
 Ours and its peers take turns in one run, so that what disturbs the machine disturbs all of them; every figure is the
-median of three turns. A ratio above 1 means that ours is ahead.
+median of three turns. A ratio above 1 means that ours is ahead. All use the cores that OMP_NUM_THREADS leaves them.
 """
 
 import argparse
@@ -15,25 +15,22 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.ticker import LogLocator, NullLocator
 
-from chromolib import datasets, device, figures, files, paths, provenance
+from chromolib import datasets, figures, files, paths, provenance
 from chromolib.errors import StudyError
 
 FOLDER = paths.ROOT / "runs" / "reference" / "benchmarks"
 
 
 def arguments(words):
-    """The options that all scripts have. Torch gets every core, whatever OMP_NUM_THREADS says."""
+    """The options that all scripts have, and the number of turns."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one turn: shows that it runs, not how fast")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for the table and the figure")
     options = parser.parse_args(words)
     if options.quick and options.output == FOLDER:
         parser.error("--quick measures nothing: give another --output than the folder of committed results")
-    if not options.quick:
-        torch.set_num_threads(device.describe()["cores"])
     options.turns = 1 if options.quick else 3
     return options
 
@@ -119,7 +116,7 @@ def ratios(table):
     axis.set_ylim(-0.6, len(table) - 0.4)
     axis.set_title("ratio: ours, the other", loc="right", fontsize=10)
     _plain_numbers(axis.xaxis)
-    axis.legend(frameon=False, loc="lower right")
+    axis.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     return figure
 
 

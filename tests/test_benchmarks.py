@@ -35,7 +35,7 @@ def script(monkeypatch):
         pytest.param("training", 2, marks=pytest.mark.slow),
     ],
 )
-def test_each_writes_ratio_first_with_the_machine_and_a_figure(name, tables, script, tmp_path):
+def test_each_writes_ratio_first_with_the_machine_and_a_figure(name, tables, script, own_cache, tmp_path):
     script(name).main(["--quick", "--output", str(tmp_path)])
     written = sorted(tmp_path.glob("*.csv"))
     assert len(written) == tables
