@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
@@ -11,6 +10,9 @@ from chromolib.errors import StudyError
 
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF")  # Pillow knows many more, some of which start other programs
 MAX_PIXELS = 50_000_000  # [ours] any camera's photograph; below the limit from which on Pillow warns
+
+# Once and for all: a filter set for a while, as images are read by several threads, would be set for all of them.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def read(data, name):
@@ -29,7 +31,7 @@ def read_with_mode(data, name):
     if not data:
         raise StudyError(f"{name}: the file is empty. Copy it again from its source.")
     try:
-        with _bombs_refused(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check(picture, name)
             mode = picture.mode
             picture.load()
@@ -40,7 +42,7 @@ def read_with_mode(data, name):
         raise StudyError(
             f"{name}: not an image ({_looks_like(data)}). Expected is one of {', '.join(FORMATS)}; get the file again."
         ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # `_check` refuses what lies below both
         raise _too_large(name) from None
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise StudyError(f"{name}: damaged or cut short ({error}). Copy it again from its source.") from error
@@ -75,14 +77,6 @@ def centre(image, size=256):
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return square(np.asarray(image)[top : top + side, left : left + side], size)
-
-
-@contextmanager
-def _bombs_refused():
-    """Pillow only warns of a size up to twice its limit; here that is an error, as beyond it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
 
 
 def _check(picture, name):

@@ -2,6 +2,9 @@
 
 import io
 import struct
+import subprocess
+import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -125,11 +128,21 @@ def test_several_pages_are_refused(grey):
 
 
 @pytest.mark.fault(18)
-@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("how", ["error", "default"])  # the library's own filter, and none
 @pytest.mark.parametrize("side", [7_100, 10_000, 12_000, 60_000])
-def test_a_forged_size_is_refused_before_decoding(side, recwarn):
-    assert "pixels" in refusal(png_header_and_rows(side, side, depth=8, colour=0, row=b"\0"))
-    assert not recwarn.list
+def test_a_forged_size_is_refused_before_decoding(side, how):
+    with warnings.catch_warnings():
+        warnings.simplefilter(how, Image.DecompressionBombWarning)
+        assert "pixels" in refusal(png_header_and_rows(side, side, depth=8, colour=0, row=b"\0"))
+
+
+def test_pillows_warning_of_bombs_is_an_error():
+    code = (
+        "import warnings, chromolib.images; from PIL import Image; warnings.warn('big', Image.DecompressionBombWarning)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "DecompressionBombWarning: big" in done.stderr
 
 
 @pytest.mark.fault(18)
