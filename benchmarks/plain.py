@@ -23,6 +23,8 @@ RECIPE = training.Recipe(
     weight_decay=1e-4,
     blur_sigma=2.0,
     precision="auto",
+    compiled=False,
+    reproducible=False,
     seed=0,
 )
 

@@ -86,7 +86,9 @@ def test_one_step_is_the_plain_loops(name, script):
     ours, tutorial = device.prepare(models[0], CPU), models[1]
     recipe = script("plain").RECIPE
     torch.manual_seed(1)  # of drop path
-    training.train_step(ours.train(), training._optimiser(ours, recipe, recipe.adam_epochs + 1), batch, labels, "fp32")
+    training.train_step(
+        ours.train(), training.make_optimiser(ours, recipe, recipe.adam_epochs + 1), batch, labels, "fp32"
+    )
     optimiser = torch.optim.SGD(
         tutorial.parameters(), recipe.sgd_learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
     )
