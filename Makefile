@@ -2,11 +2,10 @@
 PYTHON ?= python3
 PROFILE ?= demo
 BIN := .venv/bin
-# ONLY=trainings leaves the other notebooks out.  A graph trains one network at a time where there is a GPU, and one on each core where there is none.
-GPU := $(shell nvidia-smi -L 2>/dev/null)
-GRAPH = $(BIN)/snakemake $(ONLY) --cores all $(if $(GPU),--resources gpu_slots=1) --quiet rules --rerun-incomplete --config
+# ONLY=trainings leaves the other notebooks out.  CUDA_VISIBLE_DEVICES=0,1 takes only those GPUs.
+GRAPH = $(BIN)/snakemake $(ONLY) --profile workflow/profiles/local --quiet rules --config
 
-.PHONY: setup demo test lab study reference
+.PHONY: setup demo test lab study plan reference verify benchmark
 
 setup: .venv/installed
 
@@ -24,8 +23,18 @@ study: setup
 	$(GRAPH) profile=$(PROFILE)
 	@echo "The report: $(CURDIR)/runs/$(PROFILE)/index.html"
 
+# Hours and disk beforehand; DEVICE="NVIDIA H100 80GB HBM3" takes the speeds measured there.
+plan: setup
+	$(BIN)/python -m chromolib.plan $(PROFILE) $(if $(DEVICE),--device '$(DEVICE)')
+
 reference: setup
 	$(BIN)/python -m chromolib.report publish $(PROFILE)
+
+verify: setup
+	$(BIN)/python -m chromolib.runs verify $(PROFILE)
+
+benchmark: setup
+	$(BIN)/python benchmarks
 
 # One thread a worker: PyTorch's threads and several workers on the same cores slow each other down many times.
 test: setup
