@@ -96,7 +96,9 @@ def test_one_step_is_the_plain_loops(name, script):
     torch.manual_seed(1)
     script("plain").train_epoch(tutorial, [(batch.contiguous(), labels)], optimiser)
     for (key, one), other in zip(ours.state_dict().items(), tutorial.state_dict().values(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+        # The variances of batch norm's buffers go into the hundreds, where float32 resolves no 1e-5.
+        rtol = 1e-4 if key.endswith("running_var") else 0
+        torch.testing.assert_close(one, other, rtol=rtol, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
 
 
 def two_sets():
