@@ -22,6 +22,7 @@ from chromolib.intervals import Interval
 VERDICTS = ("confirmed", "contradicted", "inconclusive", "not run")
 _TOGETHER = 0.95  # level of all intervals of a claim
 _AT_LEAST = 4  # architectures for a correlation: Fisher's interval has no width for fewer
+_LISTS = {"tasks", "architectures", "approaches"}  # of a part
 _PAPER = ("q_band", "g_band", "natural", "embedder", "image_size", "epochs", "folds", "folds_by", "select_on")
 
 
@@ -95,19 +96,12 @@ def judge(content, evidence, draws=10_000, seed=0):
     for claim in content["claims"]:
         numbers = [number for part in claim["parts"] for number in _numbers(part, evidence)]
         level = 1 - (1 - _TOGETHER) / max(1, sum(_there(number, evidence) for number in numbers))
-        found = [
-            (
-                number,
-                _MEASURES[number.measure](number, evidence, level, draws, seed) if _there(number, evidence) else None,
-            )
-            for number in numbers
-        ]
+        found = [(number, _measure(number, evidence, level, draws, seed)) for number in numbers]
         rows = [_part(number, interval) for number, interval in found]
         parts += [{"claim": claim["claim"]} | row for row in rows]
         run = [pair for pair in found if pair[1]]
-        claims.append(
-            _claim(claim, rows) | _basis(run, evidence) | {"remark": _remark(run, rows, content["paper"], evidence)}
-        )
+        about = _basis(run, evidence) | {"remark": _remark(run, rows, content["paper"], evidence)}
+        claims.append(_claim(claim, rows) | about)
     return pd.DataFrame(claims), pd.DataFrame(parts)
 
 
@@ -126,6 +120,26 @@ def overall(verdicts):
     if "contradicted" in verdicts:
         return "contradicted"
     return verdicts[0] if len(set(verdicts)) == 1 else "inconclusive"
+
+
+def _numbers(part, evidence):
+    """All numbers of a part."""
+    if part["measure"] in _SIMILARITY:
+        table = evidence.similarities
+        readings = [None] if table is None else list(dict.fromkeys(table["bandwidth"]))
+        return [_Number(part, reading=name) for name in readings[: None if part["measure"] == "mmd2" else 1]]
+    names = [None] if part["measure"] == "correlation" else part["architectures"]
+    return [_Number(part, *place) for place in itertools.product(part["tasks"], names, part["approaches"])]
+
+
+def _there(number, evidence):
+    return evidence.similarities is not None if number.measure in _SIMILARITY else bool(number.keys(evidence))
+
+
+def _measure(number, evidence, level, draws, seed):
+    if not _there(number, evidence):
+        return None
+    return _MEASURES[number.measure](number, evidence, level, draws, seed)
 
 
 # Measures: each takes a number whose runs are there, and gives an Interval at `level`, or None
@@ -191,20 +205,6 @@ def _in_points(interval):
 def _folds(evidence, key):
     rows = evidence.scores[(evidence.scores[tables.RUN] == list(key)).all(axis=1)]
     return rows["macro_f1"]
-
-
-def _numbers(part, evidence):
-    """All numbers of a part."""
-    if part["measure"] in _SIMILARITY:
-        table = evidence.similarities
-        readings = [None] if table is None else list(dict.fromkeys(table["bandwidth"]))
-        return [_Number(part, reading=name) for name in readings[: None if part["measure"] == "mmd2" else 1]]
-    names = [None] if part["measure"] == "correlation" else part["architectures"]
-    return [_Number(part, *place) for place in itertools.product(part["tasks"], names, part["approaches"])]
-
-
-def _there(number, evidence):
-    return evidence.similarities is not None if number.measure in _SIMILARITY else bool(number.keys(evidence))
 
 
 # Rows and their words
@@ -298,7 +298,7 @@ def _replaced(run, paper, evidence):
 def _check(where, part):
     wanted = {"measure", "paper", "holds"}
     if part.get("measure") not in _SIMILARITY:
-        wanted |= {"tasks", "architectures", "approaches"}
+        wanted |= _LISTS
     if part.get("measure") in ("gain", "correlation"):
         wanted |= {"baseline"}
     if part.keys() != wanted:
@@ -306,7 +306,7 @@ def _check(where, part):
     known = {"tasks": parameters.TASKS, "architectures": networks.TABLE, "approaches": parameters.names("approach")}
     known |= {"measure": _MEASURES, "baseline": known["approaches"]}
     for name in wanted - {"paper", "holds"}:
-        unknown = set(np.atleast_1d(part[name])) - set(known[name])
+        unknown = set(part[name] if name in _LISTS else [part[name]]) - set(known[name])
         if unknown:
             raise StudyError(f"{where}: {name} {min(unknown)!r} is unknown; choose of {', '.join(known[name])}")
     for name in ("paper", "holds"):

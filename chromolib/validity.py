@@ -105,6 +105,24 @@ def check_variation(base, other, changes):
                 )
 
 
+def overview(profile, varied, seeds):
+    """How many runs and trainings are finished: DataFrame, a row per profile."""
+    names = {f"{profile}_{end}" if end else profile: found for end, found in varied.items()}
+    names |= {f"{profile}_seed{number}": found for number, found in seeds.items() if found is not varied[""]}
+    counts = {name: {"runs": len(found.records), "trainings": len(found.scores)} for name, found in names.items()}
+    return pd.DataFrame(counts).T.rename_axis("profile")
+
+
+def gains(varied, draws=10_000, seed=0):
+    """`tables.gains` of two_step over imagenet with folds by image and by cell: DataFrame with a column `folds`."""
+    ways = {"image-wise": varied[""], "cell-wise": varied["cell"]}
+    parts = [
+        tables.gains(found.scores, found.predictions, draws=draws, seed=seed).assign(folds=way)
+        for way, found in ways.items()
+    ]
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+
+
 def protocols(varied, tasks, architectures, approach, draws=10_000, seed=0):
     """What an approach scores under each of `PROTOCOLS`: DataFrame, a row per task, architecture and protocol.
 

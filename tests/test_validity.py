@@ -88,7 +88,7 @@ def test_protocols_score_what_the_runs_hold():
 
 
 def test_changes_are_differences_from_the_papers_protocol():
-    paper, cellwise = predictions(seed=1), predictions(by="cell", wrong=0.5)
+    paper, cellwise = predictions(30, seed=1), predictions(30, by="cell", wrong=0.5)
     write("m", table=paper, last=0.03)
     write("m_cell", table=cellwise, folds_by="cell", last=0.03)
     varied = validity.variations("m", *GRID)
