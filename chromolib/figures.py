@@ -513,7 +513,7 @@ def protocols(table, metric="macro_f1"):
     panels = list(table.groupby(["task", "architecture"], sort=False))
     names = list(dict.fromkeys(table["protocol"]))
     height = 0.8 + 0.42 * len(names) * -(-len(panels) // 2)
-    shape = {"figsize": (10, max(3.2, height)), "squeeze": False, "sharex": True, "sharey": True}
+    shape = {"figsize": (10, max(2.8, height)), "squeeze": False, "sharex": True, "sharey": True}
     figure, axes = plt.subplots(-(-len(panels) // 2), 2, **shape)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
@@ -581,23 +581,25 @@ def decoded_cells(cells):
     return _finish(figure)
 
 
-def similarity_and_gain(steps):
+def similarity_and_gain(steps, tasks):
     """What starting at a source gave, with its 95 % interval, against the distance (MMD²) of source and target.
 
-    steps: as of `validity.transfer`.
+    steps: as of `validity.transfer`; a panel a target.
     """
-    figure, axis = plt.subplots(figsize=(8, 3.8))
-    axis.axhline(0, color="0.6", linewidth=1)
-    for number, (step, rows) in enumerate(steps.groupby("step", sort=False)):
-        spans = np.abs(rows[["low", "high"]].to_numpy().T - rows["gain"].to_numpy())
-        style = {"fmt": "osD"[number % 3], "color": PALETTE[number], "capsize": 3}
-        axis.errorbar(rows["mmd2"], rows["gain"], yerr=spans, label=step, **style)
-        for _, row in rows.iterrows():
-            word = f"on {row['task'][0].upper()}"
-            axis.annotate(word, (row["mmd2"], row["gain"]), (7, -3), textcoords="offset points", fontsize=9)
-    axis.set(xlabel="MMD² of source and target (smaller: nearer)", ylabel="gain in Macro-F1\n(percentage points)")
-    axis.margins(x=0.12)
-    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    names = list(dict.fromkeys(steps["step"]))
+    figure, axes = plt.subplots(1, len(tasks), figsize=(10, 3.8), squeeze=False, sharex=True, sharey=True)
+    for axis, task in zip(axes.flat, tasks, strict=True):
+        axis.axhline(0, color="0.6", linewidth=1)
+        for number, step in enumerate(names):
+            rows = steps[(steps["task"] == task) & (steps["step"] == step)]
+            spans = np.abs(rows[["low", "high"]].to_numpy().T - rows["gain"].to_numpy())
+            style = {"fmt": "osD"[number % 3], "color": PALETTE[number], "capsize": 4}
+            axis.errorbar(rows["mmd2"], rows["gain"], yerr=spans, label=step, **style)
+        axis.set_xlabel("MMD² of source and target\n(smaller: nearer)")
+        axis.margins(x=0.2)
+        axis.set_title(f"target: {_words(task)}", loc="left", fontsize=10)
+    axes[0, 0].set_ylabel("gain in Macro-F1\n(percentage points)")
+    axes.flat[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return _finish(figure)
 
 

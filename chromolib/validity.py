@@ -51,7 +51,7 @@ def results(profile, tasks, architectures, approaches, folds):
     wanted = scores["fold"].isin(folds)
     for name, values in zip(tables.RUN, (tasks, architectures, approaches), strict=True):
         wanted &= scores[name].isin(values)
-    scores = scores[wanted].reset_index(drop=True)
+    scores = tables.select(scores, tasks, architectures, approaches, folds) if wanted.any() else scores.iloc[:0]
     places = {key: runs.folder(profile, *key) for key in scores[tables.RUN].itertuples(index=False, name=None)}
     predictions = {key: runs.predictions(path) for key, path in places.items()}
     predictions = {key: table[table["fold"].isin(folds)] for key, table in predictions.items()}
@@ -116,11 +116,16 @@ def overview(profile, varied, seeds):
 def gains(varied, draws=10_000, seed=0):
     """`tables.gains` of two_step over imagenet with folds by image and by cell: DataFrame with a column `folds`."""
     ways = {"image-wise": varied[""], "cell-wise": varied["cell"]}
-    parts = [
-        tables.gains(found.scores, found.predictions, draws=draws, seed=seed).assign(folds=way)
-        for way, found in ways.items()
-    ]
-    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    options = {"draws": draws, "seed": seed}
+    return _stacked(
+        "folds", {way: tables.gains(found.scores, found.predictions, **options) for way, found in ways.items()}
+    )
+
+
+def _stacked(column, parts):
+    """Tables below each other, {name: DataFrame}, with the name in a column; empty ones only if all are."""
+    named = [table.assign(**{column: name}) for name, table in parts.items()]
+    return pd.concat([table for table in named if len(table)] or named[:1], ignore_index=True)
 
 
 def protocols(varied, tasks, architectures, approach, draws=10_000, seed=0):
@@ -225,8 +230,8 @@ def spread(seeds, tasks, architectures, approach, metric="macro_f1"):
 
 def _grid(seeds, key, metric):
     """The metric of every seed (row) on every fold (column) that all seeds have."""
-    found = {seed: _rows(part.scores, key).set_index("fold")[metric] for seed, part in seeds.items()}
-    return pd.DataFrame({seed: row for seed, row in found.items() if len(row)}).T.dropna(axis=1)
+    rows = {seed: _rows(part.scores, key).set_index("fold") for seed, part in seeds.items()}
+    return pd.DataFrame({seed: found[metric] for seed, found in rows.items() if len(found)}).T.dropna(axis=1)
 
 
 def _sources(grid):
@@ -310,16 +315,22 @@ def _copies(data, by, settings, pairs):
     return row | {"images": hit, "share": 100 * hit / len(data.files)}
 
 
-def whole_cells(found, draws=10_000, seed=0):
-    """Plain against decoded scores of every run of `Results`: DataFrame, a row per task, architecture and approach.
+def whole_cells(varied, draws=10_000, seed=0):
+    """Plain against decoded scores of every run with kept predictions: DataFrame, a row per run and protocol.
 
-    images, cells, whole: cells of which all images are there (46 or more). For macro_f1 and accuracy: plain, decoded,
-    and the change in points with 95 % interval and p (paired bootstrap over cells). better, worse: cells with more and
-    with fewer images right. Runs on data without cells have no row.
+    varied: as of `variations`; protocol: image-wise, cell-wise, or cell-wise, inner. whole: cells of which all images
+    are there (46 or more). For macro_f1 and accuracy: plain, decoded, and the change in points with 95 % interval and p
+    (paired bootstrap over cells). better, worse: cells with more and with fewer images right. Runs on data without
+    cells have no row.
     """
+    ways = {"image-wise": "", "cell-wise": "cell", "cell-wise, inner": "cell_inner"}
+    return _stacked("protocol", {way: _whole_cells(varied[end], draws, seed) for way, end in ways.items()})
+
+
+def _whole_cells(found, draws, seed):
     rows = []
     for key, plain in found.predictions.items():
-        if plain["cell"].isna().any():
+        if not tables.groups(plain):
             continue
         decoded = decoding.decoded(plain)
         cells = decoding.by_cell(plain, decoded)

@@ -121,7 +121,7 @@ def test_images_are_drawn_where_cells_are_unknown():
     varied = validity.variations("m", *GRID)
     assert protocols()["resampled"].iloc[0] == "image"
     assert validity.homologues(varied[""]).empty and "difference" in validity.homologues(varied[""])
-    assert validity.whole_cells(varied[""]).empty and "macro_f1_decoded" in validity.whole_cells(varied[""])
+    assert validity.whole_cells(varied).empty and "macro_f1_decoded" in validity.whole_cells(varied)
     assert validity.decoded_cells(varied[""], "imagenet").empty
 
 
@@ -206,6 +206,9 @@ def test_absent_seeds_are_empty():
     write("m")
     found = validity.seeds(validity.results("m", *GRID), "m", [1], *GRID)
     assert list(found) == [0, 1] and found[1].scores.empty
+    spread = validity.spread(found, ["q_band"], ["resnet34"], "imagenet")
+    assert list(spread["source"]) == ["folds, same seed"]
+    assert list(validity.overview("m", {"": found[0]}, found)["runs"]) == [1, 0]
 
 
 def test_homologues_are_told_by_fold():
@@ -228,7 +231,9 @@ def test_cell_wise_folds_have_no_homologue_in_training():
 def test_whole_cells_are_counted_and_scored():
     rows = predictions(by="cell", wrong=0.1)
     found = validity.Results(None, {KEY: rows}, {})
-    row = validity.whole_cells(found, 100).iloc[0]
+    nothing = validity.Results(None, {}, {})
+    row = validity.whole_cells({"": nothing, "cell": found, "cell_inner": nothing}, 100).iloc[0]
+    assert row["protocol"] == "cell-wise"
     assert row["cells"] == row["whole"] == rows["cell"].nunique()
     decoded = decoding.decoded(rows)
     right = (decoded.filter(like="logit_").to_numpy().argmax(1) == rows["label"]).mean()
@@ -238,7 +243,8 @@ def test_whole_cells_are_counted_and_scored():
     assert cells["decoded"].sum() == round(right * len(rows)) and set(cells["run"]) == {"q_band, resnet34"}
     assert (row["better"], row["worse"]) == ((cells["change"] > 0).sum(), (cells["change"] < 0).sum())
     part = validity.Results(None, {KEY: predictions(by="image")}, {})
-    assert validity.whole_cells(part, 100)["whole"].iloc[0] == 0
+    table = validity.whole_cells({"": part, "cell": found, "cell_inner": nothing}, 100)
+    assert list(table["protocol"]) == ["image-wise", "cell-wise"] and table["whole"].iloc[0] == 0
 
 
 def drawn(copy_of=None):
