@@ -125,9 +125,9 @@ def overall(verdicts):
 def _numbers(part, evidence):
     """All numbers of a part."""
     if part["measure"] in _SIMILARITY:
-        table = evidence.similarities
-        readings = [None] if table is None else list(dict.fromkeys(table["bandwidth"]))
-        return [_Number(part, reading=name) for name in readings[: None if part["measure"] == "mmd2" else 1]]
+        many = part["measure"] == "mmd2" and evidence.similarities is not None  # CORAL knows no bandwidth
+        readings = dict.fromkeys(evidence.similarities["bandwidth"]) if many else [None]
+        return [_Number(part, reading=name) for name in readings]
     names = [None] if part["measure"] == "correlation" else part["architectures"]
     return [_Number(part, *place) for place in itertools.product(part["tasks"], names, part["approaches"])]
 
@@ -179,7 +179,7 @@ def _correlation(number, evidence, level, draws, seed):
 def _margin(number, evidence, level, draws, seed):
     """How much farther the next pair of domains is than G-Q; for MMD² with all that their 95 % intervals allow."""
     table = evidence.similarities
-    table = table[table["bandwidth"] == number.reading].set_index("pair")
+    table = table[table["bandwidth"] == (number.reading or table["bandwidth"].iloc[0])].set_index("pair")
     own, others = table.loc["G-Q"], table.drop("G-Q")
     margin = others[number.measure].min() - own[number.measure]
     if number.measure == "coral":  # has no interval in the table
@@ -217,11 +217,7 @@ def _part(number, interval):
 
 
 def _claim(claim, rows):
-    ours = [
-        f"{row['what']} {row['estimate']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
-        for row in rows
-        if row["verdict"] != "not run"
-    ]
+    ours = [f"{row['what']} {_with_interval(row)}" for row in rows if row["verdict"] != "not run"]
     return {
         "claim": claim["claim"],
         "statement": claim["statement"],
@@ -229,6 +225,11 @@ def _claim(claim, rows):
         "paper": "; ".join(dict.fromkeys(row["paper"] for row in rows if row["paper"])),
         "ours": "; ".join(ours),
     }
+
+
+def _with_interval(row):
+    interval = f" ({row['low']:.3g} to {row['high']:.3g})" if row["low"] < row["high"] else ""
+    return f"{row['estimate']:.3g}{interval}"
 
 
 def _range(ends):

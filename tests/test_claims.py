@@ -148,6 +148,9 @@ def test_claim_1_says_its_margins_and_what_was_replaced():
     assert (
         "g_band: pki3_65 for cir" in row["remark"] and "embedder: efficientnet_lite0 for convnext_tiny" in row["remark"]
     )
+    assert row["ours"].endswith("; coral 1e-05") and row["ours"].startswith(
+        "mmd2, median_distance 0.1 (0.08 to 0.12); "
+    )
     assert "coral without interval" in row["remark"] and row["basis"] == "images of pki3_65, bioimlab, imagenette"
 
 

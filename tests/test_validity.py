@@ -44,6 +44,7 @@ def write(profile, key=KEY, table=None, last=0.0, data=None, **changed):
     settings = {"profile": profile.split("/")[-1], "task": key[0], "approach": key[2], "image_size": 96, "seed": 0}
     settings |= {"folds_by": "image", "select_on": "validation", "n_folds": 5, "folds": [0, 1], "split_seed": 0}
     record = {"parameters": settings | changed, "data": data or {"name": "bioimlab", "digest": "d"}}
+    record |= {"parent": None, "files": {}}
     (path / "run.json").write_text(json.dumps(record))
 
 
