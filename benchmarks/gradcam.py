@@ -4,6 +4,7 @@ The network has its ImageNet weights and a random head; both sides explain the t
 """
 
 import sys
+from functools import partial
 
 import common
 import numpy as np
@@ -33,12 +34,9 @@ def main(words=None):
     torch.manual_seed(0)
     model = architectures.create(NAME, "imagenet", image_size=images.shape[1]).to(device.choose()).eval()
 
-    difference = np.abs(gradcam.maps(model, NAME, images, labels) - one_by_one(model, images, labels)).max()
-    own, other = common.in_turn(
-        options.turns,
-        common.seconds(gradcam.maps, model, NAME, images, labels),
-        common.seconds(one_by_one, model, images, labels),
-    )
+    sides = (partial(gradcam.maps, model, NAME, images, labels), partial(one_by_one, model, images, labels))
+    difference = np.abs(np.subtract(*(side() for side in sides))).max()
+    own, other = common.in_turn(options.turns, *map(common.seconds, sides), warm_up=False)
     facts = {"largest_difference": difference, "data": data.name, "images": len(images), "image_size": images.shape[1]}
     rows = [common.row("Grad-CAM of a fold", "s", own, other, "pytorch-grad-cam image by image", 2, **facts)]
     common.publish("gradcam", rows, options.output, common.ratios)

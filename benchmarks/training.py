@@ -92,9 +92,9 @@ def main(words=None):
     common.publish("training", rows, options.output, common.ratios)
 
     name, (data, n) = "mobilenetv3_large", pairs[0]
-    batches = [8] if quick else [8, 16, 32, 64]
-    numbers = [16, 32] if quick else [64, 128, 256, 512, 1024]
-    folds = [1, 2] if quick else [1, 2, 3, 5]
+    batches = [4, 8] if quick else [8, 16, 32, 64]
+    numbers = [16, 32] if quick else [64, 128, 256, 512]
+    folds = [1, 2] if quick else [1, 2, 4]
     rows = [
         *by_batch(name, data, n, turns, batches),
         *by_number("an epoch", "images", turns, numbers, lambda number: ours(name, data, number)()),
