@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import fcntl
+import functools
 import json
 import os
 import re
@@ -19,14 +20,15 @@ import torch
 from chromolib import CLASSES, architectures, datasets, device, files, metrics, parameters, runs, training
 from chromolib.errors import StudyError
 
+drawn = functools.cache(datasets.load)  # drawing them takes longer than training on them
+
 
 @pytest.fixture
 def settings(monkeypatch, own_cache):
     """One epoch on two cells drawn at 32 pixels; the network is the smallest of the study, without ImageNet weights."""
-    load = datasets.load
 
     def few(name, root=None, size=256):
-        whole = load(name, root, size)
+        whole = drawn(name, root, size)
         part = np.flatnonzero(np.isin(whole.labels, range(21)))[::3]  # three classes fewer, a third of the rest
         fields = {key: getattr(whole, key)[part] for key in ("images", "labels", "cells", "files")}
         return datasets.Dataset(name=name, stain=whole.stain, report=(), digest=files.sha256(__file__) + name, **fields)
@@ -48,7 +50,7 @@ def changed(settings, monkeypatch):
             data = load(wanted, root, size)
             if wanted != name:
                 return data
-            data = dataclasses.replace(data, images=np.array(data.images), digest="changed")
+            data = dataclasses.replace(data, images=np.array(data.images), digest=f"changed {name}")
             how(data)
             return data
 
