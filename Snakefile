@@ -17,8 +17,9 @@ RUNS = f"{paths.runs()}/{PROFILE}"
 TABLES = {  # what each notebook leaves for the report
     "01_data_exploration": ["data"],
     "02_domain_similarity": ["table1_similarity"],
-    "04_statistics": ["table2_performance", "table3_architectures", "table4_approaches", "gains"],
+    "04_statistics": ["table2_performance", "table3_architectures", "table4_approaches", "gains", "claims"],
     "05_grad_cam": ["grad_cam"],
+    "06_validity": ["validity_protocols", "whole_cells", "transfer"],
 }
 ALL_RUNS = expand(
     f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/run.json",
@@ -109,7 +110,8 @@ for notebook in TABLES:
         name:
             notebook[3:]
         input:
-            ALL_RUNS if notebook in ("04_statistics", "05_grad_cam") else [],
+            ALL_RUNS if notebook > "03_training" else [],
+            tables("02_domain_similarity") if notebook in ("04_statistics", "06_validity") else [],
         output:
             tables(notebook),
         log:

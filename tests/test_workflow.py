@@ -28,11 +28,11 @@ def snakemake(folder, *words, profile, snakefile=paths.ROOT / "Snakefile"):
 
 
 @pytest.mark.parametrize(("profile", "runs"), [("smoke", 8), ("demo", 8), ("mini", 8), ("paper", 66)])
-def test_the_plan_has_every_run_and_four_notebooks_and_the_report(tmp_path, profile, runs):
+def test_the_plan_has_every_run_and_five_notebooks_and_the_report(tmp_path, profile, runs):
     plan = snakemake(tmp_path, "--dry-run", profile=profile)
     counts = dict(line.split() for line in plan.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())
     assert counts["train"] == str(runs)
-    assert counts["total"] == str(runs + 5)
+    assert counts["total"] == str(runs + 6)
 
 
 @pytest.mark.parametrize("where", ["local", "slurm"])
@@ -100,7 +100,7 @@ def test_the_whole_study_runs(study):
     assert len(list(study.glob("*/*/*/run.json"))) == 8
     page = (study / "index.html").read_text()
     links = [part.split('"')[0] for part in page.split('href="')[1:]]
-    assert len(links) == 12 + len(list((study / "tables").glob("*.csv")))
+    assert len(links) == 13 + len(list((study / "tables").glob("*.csv")))
     for link in links:
         assert (study / link).is_file(), link
     assert "drawings" in page
