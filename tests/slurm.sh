@@ -45,8 +45,7 @@ start() {
   ready && return
   mkdir -p $STATE/controller $STATE/node "$(dirname $SETTINGS)"
   settings >$SETTINGS
-  printf 'Name=gpu File=%s\n' $STATE/gpu0 $STATE/gpu1 >"$(dirname $SETTINGS)/gres.conf"
-  touch $STATE/gpu0 $STATE/gpu1
+  printf 'Name=gpu File=%s\n' /dev/null /dev/zero >"$(dirname $SETTINGS)/gres.conf" # it wants devices; any will do
   if ! munge --no-input >/dev/null 2>&1; then
     install -d -o munge -g munge /run/munge
     runuser -u munge -- munged
