@@ -101,10 +101,12 @@ def unmatched_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_
     """As `paired_bootstrap`, where a and b need not hold the same images, such as folds cut in two ways.
 
     Each draw takes groups from all that occur in a or b, and a group brings its images of both: so what a cell does to
-    both scores is kept, whatever part of it either has. On the same images it is the paired bootstrap.
+    both scores is kept, whatever part of it either has. On the same images it is the paired bootstrap. A draw that
+    leaves a or b without an image has no difference and is left out.
     """
     _check_call(metric, groups, predictions_a=predictions_a, predictions_b=predictions_b)
-    return _difference(_replicates([predictions_a, predictions_b], metric, groups, n_boot, seed), level)
+    values = _replicates([predictions_a, predictions_b], metric, groups, n_boot, seed)
+    return _difference(values[np.isfinite(values).all(axis=1)], level)
 
 
 def holm(p_values):
@@ -198,7 +200,10 @@ def _check_table(name, frame, groups):
 
 
 def _replicates(frames, metric, groups, n_boot, seed):
-    """The metric of each table as it is (row 0) and in n_boot draws of groups: (1 + n_boot, n_tables) float64."""
+    """The metric of each table as it is (row 0) and in n_boot draws of groups: (1 + n_boot, n_tables) float64.
+
+    NaN where a draw has no image of a table.
+    """
     names, members = np.unique(np.concatenate([frame[groups or "file"] for frame in frames]), return_inverse=True)
     n_groups = len(names)
     if n_groups < 2:
@@ -212,7 +217,8 @@ def _replicates(frames, metric, groups, n_boot, seed):
     totals = [np.ones((1, n_groups), np.float32) @ table]
     totals += [draw_counts(n_groups, size, rng) @ table for size in sizes]
     counts = np.concatenate(totals).reshape(-1, len(frames), 2, metrics.N_CLASSES).astype(np.float64)
-    return _METRICS[metric](counts[:, :, 0], counts[:, :, 1])
+    hits, marks = counts[:, :, 0], counts[:, :, 1]
+    return np.where(marks.any(axis=-1), _METRICS[metric](hits, marks), np.nan)
 
 
 def _tally(frame, members, n_groups):

@@ -171,6 +171,16 @@ def test_unmatched_bootstrap_is_brute_force_on_each_tables_own_images():
     assert interval[1:3] == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=1e-12)
 
 
+@pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
+def test_unmatched_bootstrap_leaves_out_draws_without_images(metric):
+    """Of two cells each has one table's images: half of the draws hold one cell only, the others are all the same."""
+    labels = np.tile(np.arange(24), 2)
+    cells = np.repeat(["a", "b"], 24)
+    right, wrong = predictions(labels, labels, cells), predictions(labels, (labels + 1) % 24, cells)
+    interval = statistics.unmatched_bootstrap(right[cells == "a"], wrong[cells == "b"], metric, "cell", n_boot=99)
+    assert interval[:3] == (1, 1, 1) and 2 / 100 < interval.p < 0.1
+
+
 def test_unmatched_bootstrap_keeps_what_cells_do_to_both():
     """Cells are all right or all wrong, alike in two halves of their images: the difference never moves."""
     labels = np.tile(np.arange(24), 20)
