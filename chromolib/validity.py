@@ -32,7 +32,6 @@ PROTOCOLS = {  # name -> variation, and the prefix of its columns in folds.csv
     "cell-wise, inner selection": ("cell_inner", ""),
 }
 _PAPERS = next(iter(PROTOCOLS))
-_MAY_DIFFER = {"profile", "approach", "start", "parent", "keep_head"}  # besides what a variation is about
 _UNKNOWN = Interval(np.nan, np.nan, np.nan, np.nan)
 
 
@@ -98,7 +97,7 @@ def check_variation(base, other, changes):
             raise StudyError(f"{where}: was trained on other images than {one['parameters']['profile']}; train it anew")
         for name in sorted(one["parameters"].keys() | two["parameters"].keys()):
             values = one["parameters"].get(name), two["parameters"].get(name)
-            if values[0] != values[1] and name not in _MAY_DIFFER | set(changes):
+            if values[0] != values[1] and name not in {"profile", *changes}:
                 raise StudyError(
                     f"{where}: {name} is {values[1]!r}, in {one['parameters']['profile']} it is {values[0]!r}; the two "
                     f"may differ in {', '.join(sorted(changes)) or 'nothing'} only: train one of them again"
