@@ -146,7 +146,8 @@ def test_a_runner_killed_and_restarted_at_once_respects_the_kernel_that_still_li
     runner, kernel = study.start_and_wait_for_an_epoch()
     kernel.suspend()  # or it would be gone within a second
     runner.kill()
-    runner.communicate()
+    runner.wait()  # not for the end of its output, which the kernel shares
+    runner.stdout.close()
     second = study.start()
     output = second.communicate()[0]
     assert second.returncode == 1
