@@ -440,16 +440,16 @@ def coverage(table):
     table: a row per interval and fold_correlation with covers, low, high (of that share), as benchmarks/coverage.py
     leaves it.
     """
-    figure, axis = plt.subplots(figsize=(10, 3.8))
+    figure, axis = plt.subplots(figsize=(10, 4.4))
     axis.axhline(95, color="0.6", linewidth=1)
-    axis.annotate("promised: 95 %", (0.5, 95), (0, 3), textcoords="offset points", ha="right", fontsize=9)
+    axis.annotate("promised: 95 %", (0.35, 95), (0, 3), textcoords="offset points", ha="center", fontsize=9)
     for number, (name, rows) in enumerate(table.groupby("interval", sort=False)):
         spans = 100 * np.abs(rows[["low", "high"]].to_numpy().T - rows["covers"].to_numpy())
         style = {"fmt": "osD^"[number % 4] + "-", "color": PALETTE[number], "capsize": 3}
         axis.errorbar(rows["fold_correlation"], 100 * rows["covers"], yerr=spans, label=name, **style)
     axis.set(xlabel="correlation between the folds' differences", ylabel="intervals that hold the truth (%)")
     axis.set(ylim=(None, 101), xticks=sorted(table["fold_correlation"].unique()))
-    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     return _finish(figure)
 
 
