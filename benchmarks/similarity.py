@@ -2,7 +2,8 @@
 
 The peer is what alibi-detect does in its permutation test: keep the kernel matrix whole, and for each draw index its
 rows and columns (`kernel[index][:, index]`) and sum. That takes hours, so few of its draws are timed (`peer_draws`),
-and all of them reckoned from these. Features are random: 16 common directions, and a shift between the sets.
+and all of them reckoned from these. Memory is that of the process, libraries and features included. Features are
+random: 16 common directions, and a shift between the sets.
 
 For alibi-detect's own value: `pip install --no-deps alibi-detect`. As a whole it refuses NumPy 2, so that a single
 file of it is read here.
@@ -99,12 +100,12 @@ def full_size(sizes, turns, measured):
         warm_up=False,
     )
     (seconds, *_, memory), (seconds_other, others, memory_other) = zip(*own, strict=True), zip(*other, strict=True)
-    what, facts = "MMD² at full size", {"sizes": " ".join(map(str, sizes)), "draws": DRAWS}
+    time_of, memory_of, facts = "time of MMD²", "memory of MMD²", {"sizes": " ".join(map(str, sizes)), "draws": DRAWS}
     facts["largest_difference"] = np.abs(np.subtract(values, others)).max()
-    yield common.row(what, "s", seconds, seconds_other, "re-indexing", 50, peer_draws=measured, **facts)
-    yield common.row(what, "s", seconds, target=60, **facts)
-    yield common.row(what, "GB", memory, memory_other, "re-indexing", peer_draws=measured, **facts)
-    yield common.row(what, "GB", memory, target=3, **facts)
+    yield common.row(time_of, "s", seconds, seconds_other, "re-indexing", 50, peer_draws=measured, **facts)
+    yield common.row(time_of, "s", seconds, target=60, **facts)
+    yield common.row(memory_of, "GB", memory, memory_other, "re-indexing", peer_draws=measured, **facts)
+    yield common.row(memory_of, "GB", memory, target=3, **facts)
 
 
 def value(n, m):
