@@ -395,3 +395,32 @@ def test_a_copied_archive_shares_the_cache(shared_data, tmp_path, own_cache):
     second = datasets.load("imagenet_sample", tmp_path, size=32)
     assert second.digest == first.digest
     assert len(list(own_cache.iterdir())) == 1
+
+
+def test_images_are_decoded_in_order_and_few_are_read_ahead(monkeypatch):
+    monkeypatch.setattr(datasets, "_AHEAD", 3)
+    read, done = 0, []
+
+    def items():
+        nonlocal read
+        for number in range(50):
+            read += 1
+            assert read - len(done) <= 3 + 1
+            yield (number,)
+
+    assert datasets._on_all_cores(lambda number: done.append(number) or number, items()) == list(range(50))
+
+
+def test_of_several_faults_the_first_in_order_is_told():
+    def items():
+        yield from ((number,) for number in range(5))
+        raise StudyError("the archive is cut short")
+
+    def decode(number):
+        if number in (2, 4):
+            raise StudyError(f"image {number}")
+
+    with pytest.raises(StudyError, match="image 2"):
+        datasets._on_all_cores(decode, items())
+    with pytest.raises(StudyError, match="cut short"):
+        datasets._on_all_cores(lambda number: None, items())
