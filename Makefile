@@ -34,7 +34,7 @@ verify: setup
 	$(BIN)/python -m chromolib.runs verify $(PROFILE)
 
 benchmark: setup
-	$(BIN)/python benchmarks
+	env -u OMP_NUM_THREADS $(BIN)/python benchmarks
 
 # One thread a worker: PyTorch's threads and several workers on the same cores slow each other down many times.
 test: setup
