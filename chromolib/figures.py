@@ -525,7 +525,7 @@ def protocols(table, metric="macro_f1"):
             middle, places, xerr=[middle - low, high - middle], fmt="o", capsize=3, color=PALETTE[0],
             label="all predictions, with 95 % interval",
         )  # fmt: skip
-        axis.plot(rows[metric].astype(float), places, "x", color="black", label="mean of the folds")
+        axis.plot(rows[metric].astype(float), places, "x", color="black", zorder=3, label="mean of the folds")
         for place in places[(rows["state"] != "run").to_numpy()]:
             axis.text(0.02, place, "not run", transform=axis.get_yaxis_transform(), va="center", color="0.4")
         axis.set_title(f"{_words(task)}, {name}", loc="left", fontsize=10)
