@@ -15,6 +15,9 @@ def results(tmp_path, monkeypatch):
     run = runs.folder("small", "q_band", "resnet34", "scratch")
     (run / "resume").mkdir(parents=True)
     record = {
+        "parameters": {},
+        "parent": None,
+        "files": {},
         "data": {"name": "synthetic_q", "n": 10},
         "hardware": {"processor": "P", "device": "cpu"},
         "versions": {"torch": "2.9"},
