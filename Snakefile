@@ -19,7 +19,7 @@ TABLES = {  # what each notebook leaves for the report
     "02_domain_similarity": ["table1_similarity"],
     "04_statistics": ["table2_performance", "table3_architectures", "table4_approaches", "gains", "claims"],
     "05_grad_cam": ["grad_cam"],
-    "06_validity": ["validity_protocols", "whole_cells", "transfer"],
+    "06_validity": ["validity_protocols", "validity_changes", "validity_gains", "whole_cells", "transfer"],
 }
 ALL_RUNS = expand(
     f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/run.json",
