@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from chromolib import datasets, decoding, duplicates, folds, metrics, paths, runs, statistics, tables
+from chromolib import datasets, decoding, duplicates, folds, metrics, parameters, paths, runs, statistics, tables
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval
 
@@ -88,15 +88,17 @@ def seeds(base, profile, numbers, tasks, architectures, approaches, folds):
 def check_variation(base, other, changes):
     """StudyError unless the runs of two `Results` differ only in the parameters named in `changes` (a set).
 
-    Each run of `other` is held against the same run of `base`: same images, and all other parameters equal.
+    Each run of `other` is held against the same run of `base`: same images, and all other parameters equal. One that
+    was not there yet when a run was made counts as having had its default.
     """
+    defaults = parameters.defaults("03_training")
     for key in base.records.keys() & other.records.keys():
         one, two = base.records[key], other.records[key]
         where = f"{two['parameters']['profile']}, {', '.join(key)}"
         if one["data"]["digest"] != two["data"]["digest"]:
             raise StudyError(f"{where}: was trained on other images than {one['parameters']['profile']}; train it anew")
         for name in sorted(one["parameters"].keys() | two["parameters"].keys()):
-            values = one["parameters"].get(name), two["parameters"].get(name)
+            values = [record["parameters"].get(name, defaults.get(name)) for record in (one, two)]
             if values[0] != values[1] and name not in {"profile", *changes}:
                 raise StudyError(
                     f"{where}: {name} is {values[1]!r}, in {one['parameters']['profile']} it is {values[0]!r}; the two "

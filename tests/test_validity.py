@@ -1,5 +1,6 @@
 """Validity tables from small fake runs whose answers are known, and what must be refused."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -201,6 +202,16 @@ def test_a_seed_profile_must_hold_its_seed():
     base = validity.results("m", *GRID)
     with pytest.raises(StudyError, match="m_seed2: its runs have seed 3"):
         validity.seeds(base, "m", [1, 2], *GRID)
+
+
+def test_a_parameter_younger_than_a_run_had_its_default():
+    old = validity.Results(None, {}, {KEY: {"data": {"digest": "a"}, "parameters": {"profile": "m"}}})
+    for compiled, fits in ((False, True), (True, False)):
+        run = {"data": {"digest": "a"}, "parameters": {"profile": "m_cell", "compiled": compiled}}
+        new = validity.Results(None, {}, {KEY: run})
+        message = "compiled is True, in m it is False"
+        with contextlib.nullcontext() if fits else pytest.raises(StudyError, match=message):
+            validity.check_variation(old, new, set())
 
 
 def test_absent_seeds_are_empty():
