@@ -1,5 +1,6 @@
 """What strangers, and strange parameters, cannot do. Archives, images and weights have tests of their own."""
 
+import contextlib
 import json
 import os
 import re
@@ -40,12 +41,15 @@ def lab(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     try:
+        server = None
         for _ in range(12_000):  # two minutes: far more than it takes
-            found = list((tmp_path / "runtime").glob("jpserver-*.json"))
-            if found or process.poll() is not None:
+            for file in (tmp_path / "runtime").glob("jpserver-*.json"):
+                with contextlib.suppress(json.JSONDecodeError):  # it is being written
+                    server = json.loads(file.read_text())
+            if server or process.poll() is not None:
                 break
             threading.Event().wait(0.01)
-        yield process, json.loads(found[0].read_text())
+        yield process, server
     finally:
         process.kill()
         process.wait()
