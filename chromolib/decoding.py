@@ -15,7 +15,6 @@ from chromolib.errors import StudyError
 
 N_CHROMOSOMES = 46
 _KARYOTYPES = [np.array([*np.repeat(np.arange(22), 2), 22, second]) for second in (22, 23)]  # XX, XY
-_LOGITS = [f"logit_{i}" for i in range(metrics.N_CLASSES)]
 
 
 def decode(log_probabilities, cells):
@@ -44,9 +43,9 @@ def decoded(predictions):
     So everything that scores predictions scores these, but for the AUC, which has no meaning here. Cells are decoded
     from all rows given: pooled over folds each row is still the word of a network that has not trained on its image.
     """
-    labels = decode(log_softmax(predictions[_LOGITS].to_numpy(np.float64), axis=1), predictions["cell"])
-    certain = pd.DataFrame(np.eye(metrics.N_CLASSES)[labels], columns=_LOGITS, index=predictions.index)
-    return predictions.drop(columns=_LOGITS).join(certain)
+    labels = decode(log_softmax(predictions[metrics.LOGITS].to_numpy(np.float64), axis=1), predictions["cell"])
+    certain = pd.DataFrame(np.eye(metrics.N_CLASSES)[labels], columns=metrics.LOGITS, index=predictions.index)
+    return predictions.drop(columns=metrics.LOGITS).join(certain)
 
 
 def by_cell(predictions, decoded):
@@ -54,7 +53,8 @@ def by_cell(predictions, decoded):
 
     The cells where decoding hurts come first.
     """
-    right = [table[_LOGITS].to_numpy().argmax(axis=1) == table["label"].to_numpy() for table in (predictions, decoded)]
+    both = (predictions, decoded)
+    right = [table[metrics.LOGITS].to_numpy().argmax(axis=1) == table["label"].to_numpy() for table in both]
     table = pd.DataFrame({"cell": predictions["cell"].to_numpy(), "images": 1, "plain": right[0], "decoded": right[1]})
     table = table.groupby("cell", as_index=False).sum()
     return table.assign(change=table["decoded"] - table["plain"]).sort_values(

@@ -8,6 +8,7 @@ from chromolib import CLASSES
 from chromolib.errors import StudyError
 
 N_CLASSES = len(CLASSES)
+LOGITS = [f"logit_{i}" for i in range(N_CLASSES)]  # their columns in predictions.parquet
 
 
 def scores(labels, logits):

@@ -18,9 +18,8 @@ from chromolib.errors import StudyError
 
 SPEEDS = paths.ROOT / "runs" / "reference" / "benchmarks" / "throughput.csv"
 _LEAST_SECONDS = 3.0  # of work that is measured
-_CPU_BATCH = (
-    4  # images a step: a CPU's speed hardly depends on it at 256 px, and the largest networks take seconds each
-)
+_CPU_BATCH = 4  # images a step: at 256 px a CPU's speed hardly depends on it
+_ROW_BYTES = 200  # of predictions.parquet, about: 24 logits, file, cell, label
 _KEY = ["device", "architecture", "image_size"]
 
 
@@ -75,8 +74,11 @@ def costs(profile, speeds):
     trainings (folds of all runs), train_images (millions that pass through training), hours (of one worker), disk_gb
     (what stays), state_gb (what a run keeps beside it while it goes on). Raises StudyError for a missing speed.
     """
-    names = parameters.load(*parameters.profile_files(profile)).get("architectures", [])
-    return pd.DataFrame([_cost(study(profile, name), speeds) for name in names or parameters.known()["architectures"]])
+    return pd.DataFrame([_cost(study(profile, name), speeds) for name in _architectures(profile)])
+
+
+def _architectures(profile):
+    return (parameters.known() | parameters.load(*parameters.profile_files(profile)))["architectures"]
 
 
 def _cost(settings, speeds):
@@ -99,7 +101,7 @@ def _cost(settings, speeds):
         "trainings": len(parts),
         "train_images": trained / 1e6,
         "hours": (trained / train_speed + predicted / predict_speed) / 3600,
-        "disk_gb": (weights * len(parts) + 200 * sum(validation for *_, validation in parts)) / 1e9,
+        "disk_gb": (weights * len(parts) + _ROW_BYTES * sum(validation for *_, validation in parts)) / 1e9,
         "state_gb": 4 * weights / 1e9,  # the network, its best epoch, and Adam's two moments
     }
 
@@ -147,7 +149,7 @@ def _kept(place):
 def _measured(profile, keep):
     """Speeds of all the profile's networks on this machine, a line printed for each; kept in the table if wanted."""
     rows = []
-    for name in study(profile, "efficientnet_lite0")["architectures"]:
+    for name in _architectures(profile):
         rows.append(measure(study(profile, name)))
         print(
             "{architecture:18} {train:9.2f} trained, {predict:9.2f} predicted images/s".format(**rows[-1]), flush=True

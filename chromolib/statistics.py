@@ -10,7 +10,6 @@ from chromolib import metrics
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval, check_level, draw_counts, percentile_interval
 
-_LOGITS = [f"logit_{i}" for i in range(metrics.N_CLASSES)]
 _DRAWS_AT_ONCE = 1000  # with 5,474 images 22 MB of counts
 _METRICS = {
     "macro_f1": metrics.macro_f1,
@@ -187,7 +186,7 @@ def _aligned(a, b, groups):
 
 
 def _check_table(name, frame, groups):
-    missing = {"file", "label", groups or "file", *_LOGITS} - set(frame.columns)
+    missing = {"file", "label", groups or "file", *metrics.LOGITS} - set(frame.columns)
     if missing:
         raise StudyError(f"{name}: column {min(missing)} is absent; pass the table of a run's predictions.parquet")
     if frame["file"].duplicated().any():
@@ -223,7 +222,7 @@ def _replicates(frames, metric, groups, n_boot, seed):
 
 def _tally(frame, members, n_groups):
     """Hits and marks of each class in each group (see metrics.f1): (n_groups, 2 x 24) int64."""
-    labels, logits = metrics.check(frame["label"].to_numpy(), frame[_LOGITS].to_numpy())
+    labels, logits = metrics.check(frame["label"].to_numpy(), frame[metrics.LOGITS].to_numpy())
     predicted = logits.argmax(axis=1)
     hits, marks = np.zeros((2, n_groups, metrics.N_CLASSES), np.int64)
     np.add.at(hits, (members, labels), predicted == labels)
