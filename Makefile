@@ -36,10 +36,9 @@ verify: setup
 benchmark: setup
 	env -u OMP_NUM_THREADS $(BIN)/python benchmarks
 
-# One thread a worker: PyTorch's threads and several workers on the same cores slow each other down many times.
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile \
+	$(BIN)/pytest --numprocesses auto --dist loadfile \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout 1200 tests notebooks
 
 lab: setup

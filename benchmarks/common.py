@@ -10,6 +10,7 @@ import re
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -56,6 +57,28 @@ def apart(function, *arguments):
     """The result of a module's function, called in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+_work = None
+
+
+@contextmanager
+def in_process(setup, *arguments):
+    """A function without arguments that calls, in a process of its own, the one that `setup(*arguments)` returns there.
+
+    What one side asks of its process, its memory allocator for instance, is then no gift to the other.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _set_up, (setup, *arguments)) as pool:
+        yield lambda: pool.submit(_call).result()
+
+
+def _set_up(setup, *arguments):
+    global _work
+    _work = setup(*arguments)
+
+
+def _call():
+    return _work()
 
 
 def peak_memory():

@@ -1,12 +1,13 @@
 """Images a second of training: `training.fit` against the plain loop and against timm's loader and optimiser.
 
-All have the same images, batch size, Adam and number of torch threads; the peers have two loader processes besides.
-Their files are squares of the size needed. First weights are random, which changes nothing about speed.
+All have the same images, batch size, Adam and number of torch threads, and a process of their own; the peers have two
+loader processes besides. Their files are squares of the size needed. First weights are random, which changes nothing
+about speed.
 """
 
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,25 +39,33 @@ def ours(name, data, n, recipe=RECIPE):
     return lambda: training.fit(model, name, images, labels, seen, seen[:2], recipe).history[0]["images_per_second"]
 
 
-def peer(model, optimiser, batches):
-    """The same by the plain loop over the batches of a loader."""
-    epoch = common.seconds(plain.train_epoch, model, batches, optimiser)
+def peer(loader, optimiser, folder, name, size, batch_size):
+    """The same by the plain loop, over the batches of a loader."""
+    model, batches = create(name, size), loader(folder, name, size, batch_size)
+    epoch = common.seconds(plain.train_epoch, model, batches, optimiser(model))
     return lambda: len(batches.dataset) / epoch()
+
+
+def adam(model):
+    return torch.optim.Adam(model.parameters(), **ADAM)
+
+
+def timms_adam(model):
+    return timm.optim.create_optimizer_v2(model, "adam", **ADAM)
 
 
 @contextmanager
 def contestants(name, data, n, batch_size=RECIPE.batch_size):
-    """The three functions that train: ours, the plain loop, timm."""
-    size = data.images.shape[1]
-    tutorial, timms = create(name, size), create(name, size)
-    with tempfile.TemporaryDirectory() as folder:
+    """The three functions that train: ours, the plain loop, timm; each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         plain.write_images(Path(folder), data.images[:n], data.labels[:n])
-        files = (folder, name, size, batch_size)
-        yield (
-            ours(name, data, n, replace(RECIPE, batch_size=batch_size)),
-            peer(tutorial, torch.optim.Adam(tutorial.parameters(), **ADAM), plain.loader(*files)),
-            peer(timms, timm.optim.create_optimizer_v2(timms, "adam", **ADAM), plain.timm_loader(*files)),
+        files = (folder, name, data.images.shape[1], batch_size)
+        sides = (
+            (ours, name, data, n, replace(RECIPE, batch_size=batch_size)),
+            (peer, plain.loader, adam, *files),
+            (peer, plain.timm_loader, timms_adam, *files),
         )
+        yield [stack.enter_context(common.in_process(*side)) for side in sides]
 
 
 def speed(name, data, n, turns):

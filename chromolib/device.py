@@ -1,6 +1,7 @@
 """The processor that computes, and the number format it computes in."""
 
 import contextlib
+import ctypes
 import os
 import platform
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 def choose():
@@ -33,12 +35,15 @@ def autocast(device, enabled=True):
 
 
 def prepare(model, place):
-    """The model on its device, in channels-last memory, with the CPU's slow case avoided; in place, returned."""
+    """The model on its device, in channels-last memory, with the CPU's slow cases avoided; in place, returned."""
     model.to(place, memory_format=torch.channels_last)
     if place.type == "cpu":
+        _keep_freed_memory()
         for module in model.modules():
             if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
                 module.forward = partial(_in_fp32, type(module).forward, module)
+            elif isinstance(module, nn.Conv2d) and _is_pointwise(module):
+                module.forward = partial(_as_product, type(module).forward, module)
     return model
 
 
@@ -73,6 +78,25 @@ def _in_fp32(forward, module, x):
     """Depthwise convolutions in bf16 take about twice the time of fp32 on a CPU (measured, torch 2.14)."""
     with torch.autocast("cpu", enabled=False):
         return forward(module, x.float())
+
+
+def _is_pointwise(module):
+    return (*module.kernel_size, *module.stride, module.groups) == (1,) * 5 and module.padding == (0, 0)
+
+
+def _as_product(forward, module, x):
+    """A 1 x 1 convolution of few pixels is a matrix product; taken as such it is up to 4 times as fast on a CPU."""
+    if x.shape[2] * x.shape[3] > 64:
+        return forward(module, x)
+    return functional.linear(x.permute(0, 2, 3, 1), module.weight.flatten(1), module.bias).permute(0, 3, 1, 2)
+
+
+def _keep_freed_memory():
+    """Let this process reuse the memory that each step frees, where glibc would return it to be cleared every time."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library: as it is
+        mallopt, (no_more_than, above) = ctypes.CDLL(None).mallopt, (-4, -1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        mallopt(no_more_than, 0)
+        mallopt(above, -1)
 
 
 def describe():

@@ -114,14 +114,17 @@ def augment(images, blur_sigma):
     if blur_sigma == 0:
         return images
     sigma = torch.empty(n, device=images.device).uniform_(0.1, 1) * blur_sigma * height / 256
-    return _blur_matrix(height, sigma) @ images @ _blur_matrix(width, sigma).mT
+    rows = _blur_matrix(height, sigma)
+    columns = rows if width == height else _blur_matrix(width, sigma)
+    return rows @ images @ columns.mT
 
 
 def _blur_matrix(side, sigma):
     """One smoothing matrix an image, (n, side, side): rows are Gaussian weights that sum to 1, at the edges too."""
-    position = torch.arange(side, device=sigma.device, dtype=torch.float32)
-    distance = position[:, None] - position
-    weight = torch.exp(-0.5 * (distance / sigma[:, None, None]) ** 2)
+    distance = torch.arange(1 - side, side, device=sigma.device)
+    exponent = -0.5 * (distance / sigma[:, None]) ** 2
+    weight = exponent.clamp(min=-80).exp()  # a CPU is slow with the denormal numbers that come below
+    weight = weight.unfold(1, side, 1).flip(1)  # row i, column j: the weight of distance j - i
     return weight / weight.sum(2, keepdim=True)
 
 

@@ -1,11 +1,15 @@
 """What the tests share: real images where they are at hand, a cache of their own, and the table of the faults."""
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
 
+# One thread a worker: PyTorch's threads and several workers on the same cores slow each other down many times, and
+# the tests that compare bits must have the number of threads of the copy that they kill.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
-import torch
 
 FAULTS = {  # what may go wrong in days of work, each injected by the tests marked with its number
     1: "kernel killed in the middle of an epoch",
@@ -75,17 +79,13 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture
 def killed_in():
-    """Run a function in a copy of this process, in which it must end by killing the copy."""
+    """Call a test module's function in a process of its own, which it must end by killing it."""
 
-    def run(work):
-        child = os.fork()
-        if child == 0:
-            try:
-                torch.set_num_threads(1)  # those of this process have not come along
-                work()
-            finally:
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    def run(work, *arguments):
+        process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
 
     return run
 

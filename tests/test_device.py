@@ -1,5 +1,10 @@
 """Number formats, compilation and determinism, as far as a machine without a GPU can tell."""
 
+import platform
+import resource
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -49,3 +54,48 @@ def test_determinism_is_asked_for_and_given_back():
 def test_prepared_networks_are_channels_last():
     weight = device.prepare(nn.Conv2d(4, 8, 3), CPU).weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("side", [1, 8, 9])  # a matrix product up to 8 x 8, a convolution above
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_prepared_pointwise_convolution_is_what_it_was(side, bias):
+    prepared, images = nn.Conv2d(6, 5, 1, bias=bias), torch.rand(3, 6, side, side)
+    plain = nn.Conv2d(6, 5, 1, bias=bias)
+    plain.load_state_dict(prepared.state_dict())
+    device.prepare(prepared, CPU)
+    ours, theirs = images.clone().requires_grad_(), images.clone().requires_grad_()
+    torch.testing.assert_close(prepared(ours), plain(theirs))
+    prepared(ours).square().sum().backward()
+    plain(theirs).square().sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    for one, other in zip(prepared.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_convolutions_that_skip_pad_or_group_are_left_alone():
+    images = torch.rand(2, 4, 6, 6)
+    for options in ({"stride": 2}, {"padding": 1}, {"groups": 2}):
+        layer = nn.Conv2d(4, 4, 1, **options)
+        before = layer(images)
+        torch.testing.assert_close(device.prepare(layer, CPU)(images), before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told to keep memory")
+def test_freed_memory_is_used_again_without_asking_the_system():
+    """Each page that the system hands out is a fault; without `prepare`, each of these tensors costs all of its own.
+
+    The first few make the heap as large as it gets.
+    """
+    work = """
+import resource, torch
+from chromolib import device
+device.prepare(torch.nn.Linear(1, 1), torch.device("cpu"))
+for _ in range(20):
+    torch.ones(2**24)  # 64 MiB
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    output = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True).stdout
+    assert int(output) < 64 * 2**20 // resource.getpagesize() // 10

@@ -70,23 +70,25 @@ def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path, full_disk, write)
     assert os.listdir(tmp_path) == ["a.parquet"]
 
 
-@pytest.mark.fault(5)
-@pytest.mark.parametrize("moment", ["half written", "written", "replaced"])
-def test_a_kill_while_writing_leaves_the_old_or_the_new_file_whole(tmp_path, killed_in, moment):
-    target, replace = tmp_path / "state.pt", os.replace
-    target.write_text("old")
+def write_until_killed(target, moment):
+    replace = os.replace
 
     def die(*_):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def write():
-        os.replace = die if moment == "written" else lambda *names: (replace(*names), die())
-        with files.replacing(target) as temporary:
-            temporary.write_text("ne" if moment == "half written" else "new")
-            if moment == "half written":
-                die()
+    os.replace = die if moment == "written" else lambda *names: (replace(*names), die())
+    with files.replacing(target) as temporary:
+        temporary.write_text("ne" if moment == "half written" else "new")
+        if moment == "half written":
+            die()
 
-    killed_in(write)
+
+@pytest.mark.fault(5)
+@pytest.mark.parametrize("moment", ["half written", "written", "replaced"])
+def test_a_kill_while_writing_leaves_the_old_or_the_new_file_whole(tmp_path, killed_in, moment):
+    target = tmp_path / "state.pt"
+    target.write_text("old")
+    killed_in(write_until_killed, target, moment)
     assert target.read_text() == ("new" if moment == "replaced" else "old")
 
 
