@@ -163,8 +163,9 @@ def growth(table):
 
 
 def _plain_numbers(axis):
-    """Ticks 1, 2, 5, 10, 20 ... of a logarithmic axis, written as such."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Ticks 1, 2, 5, 10, 20 ... of a logarithmic axis, or of a long one 1, 10, 100 ..., written as such."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
     axis.set_major_formatter("{x:,g}")
     axis.set_minor_locator(NullLocator())
 

@@ -7,6 +7,7 @@ order and augmentation of its own.
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import common
@@ -17,7 +18,7 @@ import torch
 
 from chromolib import architectures, device, figures, folds, metrics, training
 
-NAME, RECIPE = "efficientnet_lite0", plain.RECIPE
+NAME, RECIPE = "efficientnet_lite0", replace(plain.RECIPE, adam_epochs=6, sgd_epochs=2)
 
 
 def create(size, fold):
@@ -93,7 +94,7 @@ def draw(table):
 def main(words=None):
     options = common.arguments(words)
     data = common.chromosomes("synthetic_g" if options.quick else "pki3_65", 32 if options.quick else 64)
-    parts = folds.split(data.labels, n_folds=5)[: 2 if options.quick else 3]
+    parts = folds.split(data.labels, n_folds=5)[: 2 if options.quick else 4]
     if options.quick:
         parts = [(train[:32], validation[:8]) for train, validation in parts]
     rows = with_mean([compare(data, fold, part) for fold, part in enumerate(parts)])

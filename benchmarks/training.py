@@ -1,8 +1,8 @@
 """Images a second of training: `training.fit` against the plain loop and against timm's loader and optimiser.
 
-All have the same images, batch size, Adam and number of torch threads, and a process of their own; the peers have two
-loader processes besides. Their files are squares of the size needed. First weights are random, which changes nothing
-about speed.
+All have the same images, batch size (the architecture's own in parameters/), Adam, number of torch threads, and a
+process of their own; the peers have two loader processes besides. Their files are squares of the size needed. First
+weights are random, which changes nothing about speed.
 """
 
 import sys
@@ -17,7 +17,7 @@ import plain
 import timm.optim
 import torch
 
-from chromolib import architectures, device, training
+from chromolib import architectures, device, parameters, training
 
 TARGETS = {"mobilenetv3_large": 1.8, "resnet34": 1.9, "efficientnet_lite0": 1.4}  # at 128 px, on two cores
 IMAGES = {128: 192, 256: 64}  # of one turn, by their size
@@ -55,7 +55,7 @@ def timms_adam(model):
 
 
 @contextmanager
-def contestants(name, data, n, batch_size=RECIPE.batch_size):
+def contestants(name, data, n, batch_size):
     """The three functions that train: ours, the plain loop, timm; each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         plain.write_images(Path(folder), data.images[:n], data.labels[:n])
@@ -70,10 +70,11 @@ def contestants(name, data, n, batch_size=RECIPE.batch_size):
 
 def speed(name, data, n, turns):
     """Rows of one architecture at one image size."""
-    with contestants(name, data, n) as functions:
+    size, settings = data.images.shape[1], parameters.load(parameters.path("architecture", name))
+    batch = settings.get("batch_size", RECIPE.batch_size)
+    with contestants(name, data, n, batch) as functions:
         own, tutorial, timms = common.in_turn(turns, *functions)
-    size = data.images.shape[1]
-    what, facts = f"{architectures.row(name).title}, {size} px", {"data": data.name, "images": n, "batch": 16}
+    what, facts = f"{architectures.row(name).title}, {size} px", {"data": data.name, "images": n, "batch": batch}
     yield common.row(what, "images/s", own, tutorial, "plain loop", TARGETS[name] if size == 128 else None, **facts)
     yield common.row(what, "images/s", own, timms, "timm", **facts)
 

@@ -77,7 +77,7 @@ def deterministic(enabled=True):
 def _in_fp32(forward, module, x):
     """Depthwise convolutions in bf16 take about twice the time of fp32 on a CPU (measured, torch 2.14)."""
     with torch.autocast("cpu", enabled=False):
-        return forward(module, x.float())
+        return forward(module, x.float()).to(x.dtype)
 
 
 def _is_pointwise(module):

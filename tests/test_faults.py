@@ -121,7 +121,9 @@ def test_a_kernel_killed_within_an_epoch_costs_that_epoch_and_no_bit(study, tmp_
     assert runner.returncode == 1
     assert "the kernel was killed" in output
     assert not (study.path / "run.json").exists()
-    assert study.finish() == Study(tmp_path / "whole", notebooks).finish()
+    resumed, whole = study.finish(), Study(tmp_path / "whole", notebooks).finish()
+    print(f"sha256 of the weights: killed and resumed {resumed}, uninterrupted {whole}")  # shown by pytest -rP
+    assert resumed == whole
     record = runs.record(study.path)
     assert record["sessions"] == 2
     assert files.sha256(study.path / "fold0.safetensors") == record["files"]["fold0.safetensors"]
