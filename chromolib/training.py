@@ -2,8 +2,9 @@
 
 What makes it fast, in the order of the loop: the images stay on the device as one-channel uint8 and are augmented there
 a batch at a time, every image with its own random draw; nothing in an epoch waits for the device; products run in
-bf16 where the hardware has it, on channels-last memory (`device.prepare`); on a GPU the network may be compiled
-(`device.compile_once`); one fused kernel updates all weights; the best weights stay in memory until the end.
+bf16 where the hardware has it, on channels-last memory, and a CPU's slow cases are avoided (`device.prepare`); on a GPU
+the network may be compiled (`device.compile_once`); one fused kernel updates all weights; the best weights stay in
+memory until the end.
 
 Each epoch draws from its own seed, so that a run that was interrupted and goes on ends exactly as one that was not.
 """
