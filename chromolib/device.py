@@ -11,6 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt: see mallopt(3)
+FEW_PIXELS = 64  # up to here a 1 x 1 convolution is slower than its matrix product (measured, torch 2.14)
+
 
 def choose():
     """The first CUDA device where there is one, else the CPU."""
@@ -86,7 +89,7 @@ def _is_pointwise(module):
 
 def _as_product(forward, module, x):
     """A 1 x 1 convolution of few pixels is a matrix product; taken as such it is up to 4 times as fast on a CPU."""
-    if x.shape[2] * x.shape[3] > 64:
+    if x.shape[2] * x.shape[3] > FEW_PIXELS:
         return forward(module, x)
     return functional.linear(x.permute(0, 2, 3, 1), module.weight.flatten(1), module.bias).permute(0, 3, 1, 2)
 
@@ -94,9 +97,9 @@ def _as_product(forward, module, x):
 def _keep_freed_memory():
     """Let this process reuse the memory that each step frees, where glibc would return it to be cleared every time."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library: as it is
-        mallopt, (no_more_than, above) = ctypes.CDLL(None).mallopt, (-4, -1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
-        mallopt(no_more_than, 0)
-        mallopt(above, -1)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def describe():
