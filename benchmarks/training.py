@@ -96,7 +96,7 @@ def by_number(what, of, turns, numbers, work):
 def main(words=None):
     options = common.arguments(words)
     quick, turns = options.quick, options.turns
-    sizes, names = ({32: 16}, ["mobilenetv3_large"]) if quick else (IMAGES, TARGETS)
+    sizes, names = ({32: 32}, ["mobilenetv3_large"]) if quick else (IMAGES, TARGETS)
     pairs = [(common.chromosomes("bioimlab", size), n) for size, n in sizes.items()]
     rows = [row for data, n in pairs for name in names for row in speed(name, data, n, turns)]
     common.publish("training", rows, options.output, common.ratios)
