@@ -1,16 +1,20 @@
-"""Files that are either whole or absent, and their digests."""
+"""Files that are either whole or absent, their digests, and locks."""
 
+import errno
 import hashlib
 import os
 import tempfile
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import filelock
 from safetensors import SafetensorError
 
 from chromolib.errors import StudyError
 
 _PART = ".part."  # begins the name of a file that is being written
+_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # by a file system
 _FAILURES = (OSError, RuntimeError, SafetensorError)  # of plain Python, of torch and of safetensors on a full disk
 
 
@@ -38,12 +42,14 @@ def _replacing(path):
     temporary = Path(name)
     try:
         yield temporary
+        _flush(temporary, os.O_RDWR)  # Windows flushes only what may be written
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; results are for others too
-        _flush(temporary)
+        with suppress(PermissionError):  # of a file system that knows no modes
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; results are for others too
         os.replace(temporary, path)
-        _flush(path.parent)
+        with suppress(OSError):  # the new file is in its place by now; Windows cannot open a folder
+            _flush(path.parent, os.O_RDONLY)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,9 +66,34 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path):
-    descriptor = os.open(path, os.O_RDONLY)
+def lock(path, wait=False):
+    """Hold the lock file `path` until its release() or the end of this process; None where another one holds it.
+
+    wait: until it is free, rather than return None. Where the file system has no locks, that is a warning and nothing
+    is held. OSError where the file cannot be made.
+    """
+    held = filelock.FileLock(path, fallback_to_soft=False)  # a lock by mere existence would outlive a killed process
+    try:
+        held.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        return None
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in _UNSUPPORTED:
+            raise
+        warnings.warn(
+            f"{path}: the file system has no locks ({error}); see to it that no other process works in this folder",
+            stacklevel=2,
+        )
+    return held
+
+
+def _flush(path, mode):
+    """Wait until the disk has it, where the file system can tell."""
+    descriptor = os.open(path, mode)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
     finally:
         os.close(descriptor)

@@ -3,7 +3,7 @@
 A slot is a locked file, so it is free again when its process ends, in whatever way. Jobs of other users are not seen.
 """
 
-import fcntl
+import getpass
 import logging
 import os
 import subprocess
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from chromolib import files
 from chromolib.errors import StudyError
 
 SLOTS = 4  # of a device: the finest share of it that a job can ask for [ours]
@@ -34,9 +35,11 @@ def take(count=1):
         yield None
         return
     folder = _folder()
-    with open(folder / "queue", "w") as queue:
-        fcntl.flock(queue, fcntl.LOCK_EX)  # held while waiting: who comes later waits here
+    queue = files.lock(folder / "queue", wait=True)  # held while waiting: who comes later waits here
+    try:
         device, held = _wait(folder, names, count)
+    finally:
+        queue.release()
     try:
         yield device
     finally:
@@ -63,15 +66,16 @@ def devices():
 
 def _folder():
     """The user's own folder for the files of the slots, the same for every process."""
-    folder = Path(tempfile.gettempdir()) / f"chromolib-slots-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"chromolib-slots-{getattr(os, 'getuid', getpass.getuser)()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+    owner = folder.stat().st_uid
+    if folder.is_symlink() or owner != getattr(os, "getuid", lambda: owner)():  # Windows has a folder for each user
         raise StudyError(f"{folder}: belongs to somebody else; set TMPDIR to a folder of your own")
     return folder
 
 
 def _wait(folder, names, count):
-    """The device and its locked files, as soon as one has so many free slots."""
+    """The device and the locks of its slots, as soon as one has so many free slots."""
     told = False
     while True:
         free = {name: _free(folder, name) for name in names}
@@ -89,18 +93,11 @@ def _wait(folder, names, count):
 
 
 def _free(folder, name):
-    """Open files of the slots of a device that nobody holds, locked."""
-    found = []
-    for number in range(SLOTS):
-        file = open(folder / f"{quote(name, safe='')}.{number}", "w")  # noqa: SIM115 - open as long as it is held
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found.append(file)
-        except BlockingIOError:
-            file.close()
-    return found
+    """Locks on the slots of a device that nobody else holds."""
+    names = (f"{quote(name, safe='')}.{number}" for number in range(SLOTS))
+    return [lock for lock in (files.lock(folder / name) for name in names) if lock]
 
 
 def _release(held):
-    for file in held:
-        file.close()
+    for lock in held:
+        lock.release()

@@ -1,5 +1,7 @@
-"""Files are whole or absent."""
+"""Files are whole or absent, and a lock is one process's, or said to be none."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import resource
@@ -102,3 +104,66 @@ def test_others_may_read_it(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert files.sha256(tmp_path / "abc") == hashlib.sha256(b"abc").hexdigest()
+
+
+def failing(number):
+    """A system call that fails with this errno, whatever it is given."""
+
+    def call(*_):
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_flush_is_no_failure(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "fsync", failing(number))
+    with files.replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.fault(26)
+def test_a_folder_that_cannot_be_opened_is_no_failure(tmp_path, monkeypatch):
+    """As on Windows."""
+    opened = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest: opened("/absent" if os.path.isdir(path) else path, *rest))
+    with files.replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.fault(26)
+def test_a_disk_that_loses_what_was_written_is_one(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("old")
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with pytest.raises(StudyError, match="before is kept"), files.replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+@pytest.mark.fault(27)
+def test_a_lock_is_held_once_and_free_again(tmp_path):
+    first = files.lock(tmp_path / ".lock")
+    assert files.lock(tmp_path / ".lock") is None
+    first.release()
+    second = files.lock(tmp_path / ".lock", wait=True)
+    with open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system's own word
+    second.release()
+
+
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_and_not_taken_for_another_process(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(fcntl, "flock", failing(number))
+    for _ in range(2):  # a lock by mere existence would refuse the second
+        with pytest.warns(UserWarning, match=r"\.lock: the file system has no locks.*no other process works"):
+            files.lock(tmp_path / ".lock").release()
+
+
+def test_a_lock_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        files.lock(tmp_path / "file" / ".lock")
