@@ -18,20 +18,23 @@ from contextlib import suppress
 from pathlib import Path
 
 import papermill
-import yaml
 from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from chromolib import parameters, paths, slots
 from chromolib.errors import StudyError
 
-INTERRUPTED = os.EX_TEMPFAIL  # exit status 75: stopped by a signal; the same command goes on
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+INTERRUPTED = 75  # exit status, EX_TEMPFAIL: stopped by a signal; the same command goes on
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)]
 GRACE = 20  # seconds from interrupting the kernel to killing it; Slurm kills the whole job after 30
 KILLED = "the kernel was killed, perhaps for want of memory; started again, the run goes on with what was saved"
-STARTS = (
-    3  # several kernels starting at once can race for the same port: https://github.com/nteract/papermill/issues/511
+STARTS = 3  # kernels starting at once can race for the same port: https://github.com/nteract/papermill/issues/511
+KERNEL = KernelSpec(  # this Python, whatever a kernel called python3 in the user's folder may be
+    argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+    display_name="Python 3",
+    language="python",
 )
 
 
@@ -40,7 +43,7 @@ class Interrupted(Exception):
 
 
 def run(notebook, output, values, count=1):
-    """Execute notebooks/<notebook>.ipynb with parameter `values` (dict) into the file `output`.
+    """Execute the study's notebook of that name with parameter `values` (dict) into the file `output`.
 
     On a machine with GPUs the kernel gets `count` of the four slots of one of them (see `chromolib.slots`). The
     executed notebook is written cell by cell, so it is there after a failure too. Raises StudyError for unknown or
@@ -88,12 +91,13 @@ class _Kernel(AsyncKernelManager):
     """Papermill's kernel, on the GPU it may use, and known to this process, which runs one at a time."""
 
     device = None  # the only GPU that the kernel sees; None: no limit
-    group = None  # of processes, the kernel's
+    group = None  # of processes, the kernel's; on Windows, which has no groups, its own process
+    kernel_spec = KERNEL
 
     async def start_kernel(self, **options):
         limit = {} if self.device is None else {"CUDA_VISIBLE_DEVICES": self.device}
         await super().start_kernel(env=os.environ | limit, **options)
-        _Kernel.group = self.provisioner.pgid
+        _Kernel.group = self.provisioner.pgid or self.provisioner.pid
 
     async def cleanup_resources(self, **options):
         _Kernel.group = None
@@ -130,7 +134,7 @@ class _Signals:
         if not self.at_papermill:
             raise Interrupted
         self._send(signal.SIGINT)
-        self._killer = threading.Timer(GRACE, self._send, [signal.SIGKILL])
+        self._killer = threading.Timer(GRACE, self._send, [getattr(signal, "SIGKILL", signal.SIGTERM)])
         self._killer.daemon = True
         self._killer.start()
 
@@ -138,13 +142,13 @@ class _Signals:
     def _send(number):
         if _Kernel.group is not None:
             with suppress(ProcessLookupError):  # it has just ended
-                os.killpg(_Kernel.group, number)
+                getattr(os, "killpg", os.kill)(_Kernel.group, number)
 
 
 def main(arguments=None):
     """Read papermill's options -f and -p, and run; exit status 0 only where every cell succeeded."""
     parser = argparse.ArgumentParser(prog="python -m chromolib.execute", description=__doc__.splitlines()[0])
-    parser.add_argument("notebook", help="name without .ipynb, such as 03_training")
+    parser.add_argument("notebook", help="its name, such as 03_training")
     parser.add_argument("output", help="where the executed notebook goes")
     parser.add_argument("-f", action="append", default=[], metavar="FILE", help="a parameter file; the later one wins")
     parser.add_argument("-p", action="append", default=[], nargs=2, metavar=("NAME", "VALUE"), help="one parameter")
@@ -153,8 +157,13 @@ def main(arguments=None):
     )
     given = parser.parse_args(arguments)
     try:
-        single = {name: yaml.safe_load(value) for name, value in given.p}
-        run(given.notebook, given.output, parameters.load(*given.f) | single, given.slots)
+        single = {name: parameters.parse(value, f"parameter {name!r}") for name, value in given.p}
+        run(
+            Path(given.notebook).name.removesuffix(".ipynb"),
+            given.output,
+            parameters.load(*given.f) | single,
+            given.slots,
+        )
     except Interrupted:
         print(f"{given.notebook}: interrupted; started again, the run goes on where it was", file=sys.stderr)
         sys.exit(INTERRUPTED)

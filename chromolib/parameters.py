@@ -7,6 +7,7 @@ knows. A name that no notebook knows, or a value of another type, stops a run be
 import ast
 import difflib
 import json
+import math
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,32 @@ from chromolib.paths import NOTEBOOKS, PARAMETERS
 TASKS = {"q_band": "g_band", "g_band": "q_band"}  # each target and its other staining
 
 
+_HINTS = {  # by the type of a default: what a wrong value may come from
+    float: "; YAML reads 1e-4 as text, write 1.0e-4",
+    list: "; write a list, such as [a, b]",
+    str: "; put a word that YAML reads as something else into quotes",
+}
+
+
+class _Reader(yaml.SafeLoader):
+    """YAML where a name may stand only once: plain YAML takes the last one without a word."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"{twice!r} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+def parse(text, origin):
+    """What a text in YAML says; StudyError, in one line that begins with `origin`, where it is none."""
+    try:
+        return yaml.load(text, _Reader)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{origin}: cannot be read as YAML ({' '.join(str(error).split())}); mend it") from error
+
+
 def names(kind):
     """Sorted names of the parameter files of a kind: "profile", "architecture" or "approach"."""
     return sorted(path.stem for path in (PARAMETERS / kind).glob("*.yaml"))
@@ -26,7 +53,7 @@ def names(kind):
 def path(kind, name):
     """The parameter file of that kind and name, for example ("profile", "demo"); StudyError if there is none."""
     file = PARAMETERS / kind / f"{name}.yaml"
-    if not file.is_file():
+    if name not in names(kind):
         raise StudyError(f"{kind} {name!r}: no such file {file}; there are {', '.join(names(kind))}")
     return file
 
@@ -45,12 +72,16 @@ def load(*files):
     """The values of parameter files, a later file before an earlier one: dict of name to value."""
     values = {}
     for file in files:
+        origin = f"parameter file {file}"
         try:
-            content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise StudyError(f"parameter file {file}: cannot be read ({error}); mend or name another") from error
-        if not isinstance(content, dict):
-            raise StudyError(f"parameter file {file}: must hold lines of `name: value`")
+            text = Path(file).read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise StudyError(f"{origin}: cannot be read ({error}); name another") from error
+        except UnicodeError as error:
+            raise StudyError(f"{origin}: is no text in UTF-8 ({error}); save it as UTF-8") from error
+        content = parse(text, origin)
+        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+            raise StudyError(f"{origin}: must hold lines of `name: value`")
         values.update(content)
     return values
 
@@ -58,7 +89,11 @@ def load(*files):
 @cache
 def _cells(notebook):
     """Sources of the code cells of a notebook: those tagged `parameters`, and the others."""
-    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    try:
+        cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    except OSError as error:
+        there = ", ".join(sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")))
+        raise StudyError(f"notebook {notebook!r}: cannot be read ({error.strerror}); there are {there}") from error
     tagged, others = [], []
     for cell in cells:
         if cell["cell_type"] == "code":
@@ -96,7 +131,8 @@ def select(notebook, values):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise StudyError(f"parameter {name!r}: no notebook knows it{hint}")
     own = defaults(notebook)
-    return {name: _typed(name, value, own[name]) for name, value in values.items() if name in own}
+    typed = {name: _typed(name, value, (every | own)[name]) for name, value in values.items()}
+    return {name: value for name, value in typed.items() if name in own}
 
 
 def check(notebook, namespace):
@@ -118,6 +154,9 @@ def _typed(name, value, default):
     if same and isinstance(default, list):
         same = bool(value) and all(type(item) is type(default[0]) for item in value)
     if not same:
-        hint = "; YAML reads 1e-4 as text, write 1.0e-4" if isinstance(default, float) else ""
+        hint = _HINTS.get(type(default), "")
         raise StudyError(f"parameter {name!r}: {value!r} is not of the type of its default {default!r}{hint}")
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, float) and not math.isfinite(number):
+            raise StudyError(f"parameter {name!r}: {number} is no number; give one, such as its default {default}")
     return value

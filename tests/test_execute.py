@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 
 import nbformat
 import papermill
@@ -47,13 +48,52 @@ def test_values_reach_the_notebook(small, tmp_path):
 
 
 @pytest.mark.fault(28)
-@pytest.mark.parametrize("wrong", [["-p", "sede", "1"], ["-p", "seed", "one"], ["-f", "absent.yaml"]])
-def test_a_wrong_parameter_stops_before_a_kernel_starts(small, wrong, monkeypatch):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["-p", "sede", "1"],
+        ["-p", "seed", "one"],
+        ["-p", "seed", "[1]"],
+        ["-p", "seed", "["],
+        ["-p", "word", "{a: 1, a: 2}"],
+        ["-p", "word", "no"],
+        ["-f", "absent.yaml"],
+        ["-f", "."],
+    ],
+)
+def test_a_wrong_parameter_stops_in_one_line_before_a_kernel_starts(small, wrong, monkeypatch):
     output = small()
     monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
-    with pytest.raises(SystemExit, match="99_small: parameter"):
+    with pytest.raises(SystemExit, match="99_small: parameter") as exit:
         execute.main(["99_small", str(output), *wrong])
+    assert "\n" not in exit.value.code
     assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["99_small.ipynb", "notebooks/99_small.ipynb"])
+def test_a_notebook_may_be_named_as_a_file(small, name):
+    output = small()
+    execute.main([name, str(output)])
+    assert texts(output) == "0 a\n"
+
+
+@pytest.mark.parametrize("name", ["03_traning", "03_training.txt", "", "."])
+def test_an_unknown_notebook_is_said_in_one_line_with_those_there_are(small, name):
+    small()
+    with pytest.raises(SystemExit, match=r"no notebook|cannot be read.*there are 99_small") as exit:
+        execute.main([name, "out.ipynb"])
+    assert "\n" not in exit.value.code
+
+
+def test_the_kernel_is_this_python_whatever_else_is_called_python3(small, tmp_path, monkeypatch):
+    foreign = tmp_path / "share" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    (foreign / "kernel.json").write_text(json.dumps({"argv": ["false"], "display_name": "other", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "share"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    output = small(work="import sys\nprint(sys.executable)")
+    execute.main(["99_small", str(output)])
+    assert texts(output) == f"{sys.executable}\n"
 
 
 @pytest.mark.fault(28)

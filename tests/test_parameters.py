@@ -54,7 +54,10 @@ def test_defaults_are_what_python_makes_of_the_cell(notebook):
         ({"seed": True}, "'seed'"),
         ({"folds": ["0"]}, "'folds'"),
         ({"folds": []}, "'folds'"),
-        ({"approach": False}, "'approach'"),
+        ({"approach": False}, "'approach'.*quotes"),
+        ({"folds": 0}, r"'folds'.*write a list, such as \[a, b\]"),
+        ({"task": ["q_band"]}, "'task'"),
+        ({"task": {"a": 1}}, "'task'"),
     ],
 )
 def test_unknown_or_mistyped_values_stop(values, message):
@@ -86,12 +89,38 @@ def test_yaml_reads_1e_4_as_text_and_we_say_so(tmp_path):
         parameters.select("03_training", parameters.load(file))
 
 
-@pytest.mark.parametrize("text", ["a: [", "just words", ""])
-def test_a_damaged_file_is_named(tmp_path, text):
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+@pytest.mark.parametrize("name", [name for name, value in parameters.known().items() if isinstance(value, float)])
+def test_what_is_no_number_is_refused_by_its_name(name, value):
+    with pytest.raises(StudyError, match=f"parameter '{name}': .*(nan|inf) is no number"):
+        parameters.select("03_training", {name: yaml.safe_load(value)})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "cannot be read as YAML"),
+        (b"just words", "lines of `name: value`"),
+        (b"", "lines of `name: value`"),
+        (b"- seed", "lines of `name: value`"),
+        (b"1: 2", "lines of `name: value`"),
+        (b"? [seed]\n: 2", "cannot be read as YAML"),
+        (b"seed: 1\nbatch_size: 8\nseed: 2", "'seed' stands there twice"),
+        ("word: \u00e9t\u00e9".encode("latin-1"), "save it as UTF-8"),
+        ("seed: 1".encode("utf-16"), "save it as UTF-8"),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(tmp_path, content, message):
     file = tmp_path / "damaged.yaml"
-    file.write_text(text)
-    with pytest.raises(StudyError, match=r"damaged\.yaml"):
+    file.write_bytes(content)
+    with pytest.raises(StudyError, match=rf"damaged\.yaml: .*{message}") as refusal:
         parameters.load(file)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "windows.yaml").write_bytes(b"\xef\xbb\xbfseed: 1\r\n")
+    assert parameters.load(tmp_path / "windows.yaml") == {"seed": 1}
 
 
 def test_a_variation_lists_only_what_differs_from_what_it_varies(tmp_path, monkeypatch):
@@ -103,6 +132,7 @@ def test_a_variation_lists_only_what_differs_from_what_it_varies(tmp_path, monke
     assert parameters.load(*parameters.profile_files("minimal")) == {"seed": 3}
 
 
-def test_an_absent_file_lists_those_there_are():
+@pytest.mark.parametrize("name", ["dmeo", "../approach/scratch", ""])
+def test_an_absent_file_lists_those_there_are(name):
     with pytest.raises(StudyError, match="demo"):
-        parameters.path("profile", "dmeo")
+        parameters.path("profile", name)
