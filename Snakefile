@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from chromolib import parameters, paths
+from chromolib import parameters, paths, slots
 
 PROFILE = config.get("profile", "demo")
 FILES = [str(file) for file in parameters.profile_files(PROFILE)]  # the later one before the earlier
@@ -96,7 +96,7 @@ rule train:
         values=lambda wildcards: parameters.select("03_training", parameters.load(*values(wildcards))),
         files=lambda wildcards: options(values(wildcards)),
     resources:
-        gpu_slots=lambda wildcards: need("gpu_slots", wildcards),
+        gpu_slots=lambda wildcards: slots.needed(need("gpu_slots", wildcards), need("gpu_gib", wildcards)),
         mem_mb=lambda wildcards, attempt: 1024 * attempt * need("memory_gib", wildcards),
         runtime=lambda wildcards: min(DAY, len(STUDY["folds"]) * need("minutes_per_fold", wildcards)),
     shell:

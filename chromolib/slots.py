@@ -1,15 +1,20 @@
 """The GPUs of this machine, shared between the jobs of one user without a scheduler: each has four slots.
 
-A slot is a locked file, so it is free again when its process ends, in whatever way. Jobs of other users are not seen.
+A slot is a locked file, so it is free again when its process ends, in whatever way. Jobs of other users are seen by
+the memory that they take.
 """
 
 import getpass
+import itertools
 import logging
+import math
 import os
+import re
 import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,15 +23,17 @@ from chromolib.errors import StudyError
 
 SLOTS = 4  # of a device: the finest share of it that a job can ask for [ours]
 _PAUSE = 0.5  # seconds between two looks
+_TEMPORARY = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # TMPDIR may differ from job to job
 
 
 @contextmanager
 def take(count=1):
     """Hold `count` of the slots of one device, and yield the device as text for CUDA_VISIBLE_DEVICES.
 
-    Of the devices with enough free slots it is the one with the most. Where there is none, it waits; jobs are served
-    in turn, so that small ones do not overtake a large one for ever. Yields None, and limits nothing, on a machine
-    without GPUs, and in a Slurm job with one GPU, which the cluster has chosen. StudyError for a count outside 1 to 4.
+    Of the devices with enough free slots it is the one with the most of them whose share of the memory is free too.
+    Where there is none, it waits; jobs are served in turn, so that small ones do not overtake a large one for ever.
+    Yields None, and limits nothing, on a machine without GPUs, and in a Slurm job with one GPU, which the cluster has
+    chosen. StudyError for a count outside 1 to 4.
     """
     if not 1 <= count <= SLOTS:
         raise StudyError(f"slots: {count} of a GPU cannot be taken; a GPU has {SLOTS}, so ask for 1 to {SLOTS}")
@@ -46,31 +53,79 @@ def take(count=1):
         _release(held)
 
 
+@cache
+def needed(count, gib):
+    """Slots of a job that wants `count` and needs so many GiB: more, where that is more of the smallest GPU's memory.
+
+    At most all four: a batch that does not fit goes through the network in parts. A MIG instance is not shared.
+    """
+    names, memory = devices(), _memory()
+    if any(name.startswith("MIG-") for name in names):
+        return SLOTS
+    least = min((memory[name][0] for name in names if name in memory), default=math.inf)
+    return max(count, min(SLOTS, math.ceil(SLOTS * gib / least)))
+
+
 def devices():
     """Names of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; empty where there are none.
 
-    They are those of CUDA_VISIBLE_DEVICES where it is set, and else all that nvidia-smi lists. CHROMOLIB_DEVICES, a
-    number, puts as many imagined ones in their place: to try the packing without a GPU.
+    They are those of CUDA_VISIBLE_DEVICES where it is set, up to the first that does not exist, as CUDA reads it; a
+    number is nvidia-smi's. Else they are all that nvidia-smi lists; of a GPU that is divided, its MIG instances. The
+    names are UUIDs, so that a GPU has one name whoever asks. CHROMOLIB_DEVICES, a number, puts as many imagined ones
+    in their place: to try the packing without a GPU.
     """
     imagined, visible = os.environ.get("CHROMOLIB_DEVICES"), os.environ.get("CUDA_VISIBLE_DEVICES")
     if imagined:
         return [str(number) for number in range(int(imagined))]
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    gpus = _listed()
+    if visible is None:
+        return [name for gpu in gpus for name in gpu[1:] or gpu]
+    names = (name.strip() for name in visible.split(","))
+    if gpus:
+        names = (_full_name(name, gpus) for name in names)
+    return list(dict.fromkeys(itertools.takewhile(lambda name: name not in (None, "", "-1"), names)))
+
+
+def nvidia_smi(*options):
+    """What NVIDIA's tool prints; nothing where there is none, or where it does not answer."""
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
-    except OSError:
-        return []
-    return [str(number) for number, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
+        return subprocess.run(["nvidia-smi", *options], capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _listed():
+    """Of each GPU in nvidia-smi's order its UUID, and those of its MIG instances: a list of lists."""
+    gpus = []
+    for kind, uuid in re.findall(r"^ *(GPU|MIG) .*\(UUID: ([^)]+)\)", nvidia_smi("-L"), re.MULTILINE):
+        gpus.append([uuid]) if kind == "GPU" else gpus[-1].append(uuid)
+    return gpus
+
+
+def _full_name(name, gpus):
+    """The UUID of a GPU that is given by number, or by the beginning of its UUID; None for one that does not exist."""
+    for number, (gpu, *parts) in enumerate(gpus):
+        first = parts[0] if parts else gpu
+        for uuid, found in ((gpu, first), *zip(parts, parts, strict=True)):
+            if name == str(number) or (name[:4] in ("GPU-", "MIG-") and uuid.startswith(name)):
+                return found
+    return None
+
+
+def _memory():
+    """GiB of memory of each GPU, all and free now, by its UUID: dict of pairs."""
+    table = nvidia_smi("--query-gpu=uuid,memory.total,memory.free", "--format=csv,noheader,nounits")
+    rows = re.findall(r"^(.+), (\d+), (\d+)$", table, re.MULTILINE)  # "[N/A]" where a GPU shares the CPU's memory
+    return {uuid: (int(whole) / 1024, int(free) / 1024) for uuid, whole, free in rows}
 
 
 def _folder():
     """The user's own folder for the files of the slots, the same for every process."""
-    folder = Path(tempfile.gettempdir()) / f"chromolib-slots-{getattr(os, 'getuid', getpass.getuser)()}"
+    folder = _TEMPORARY / f"chromolib-slots-{getattr(os, 'getuid', getpass.getuser)()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     owner = folder.stat().st_uid
     if folder.is_symlink() or owner != getattr(os, "getuid", lambda: owner)():  # Windows has a folder for each user
-        raise StudyError(f"{folder}: belongs to somebody else; set TMPDIR to a folder of your own")
+        raise StudyError(f"{folder}: belongs to somebody else, who must remove it; jobs that share GPUs need it")
     return folder
 
 
@@ -78,8 +133,8 @@ def _wait(folder, names, count):
     """The device and the locks of its slots, as soon as one has so many free slots."""
     told = False
     while True:
-        free = {name: _free(folder, name) for name in names}
-        best = max(names, key=lambda name: len(free[name]))
+        free, memory = {name: _free(folder, name) for name in names}, _memory()
+        best = max(names, key=lambda name: _rank(len(free[name]), count, *memory.get(name, (1, 1))))
         held = free.pop(best)
         for others in (*free.values(), held[count:]):
             _release(others)
@@ -90,6 +145,11 @@ def _wait(folder, names, count):
             logging.getLogger(__name__).warning("no GPU has %d free slots; waiting", count)
             told = True
         time.sleep(_PAUSE)
+
+
+def _rank(slots, count, whole, free):
+    """What to go by among devices: first whether the slots suffice, then how many of them have memory too."""
+    return slots >= count, min(slots, round(SLOTS * free / whole)), slots
 
 
 def _free(folder, name):

@@ -111,7 +111,7 @@ def test_a_value_is_a_value_and_no_command(small, tmp_path):
 
 
 def test_the_kernel_sees_the_gpu_that_has_free_slots(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(slots, "_TEMPORARY", tmp_path)
     monkeypatch.setenv("CHROMOLIB_DEVICES", "2")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     output = small(work="import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'])")
@@ -122,7 +122,7 @@ def test_the_kernel_sees_the_gpu_that_has_free_slots(small, tmp_path, monkeypatc
 
 @pytest.mark.fault(2)
 def test_a_signal_while_it_waits_for_a_gpu_ends_it_too(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(slots, "_TEMPORARY", tmp_path)
     monkeypatch.setenv("CHROMOLIB_DEVICES", "1")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     output = small()

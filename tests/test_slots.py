@@ -13,7 +13,9 @@ from chromolib.errors import StudyError
 
 JOB = """
 import sys
+from pathlib import Path
 from chromolib import slots
+slots._TEMPORARY = Path(sys.argv[2])
 with slots.take(int(sys.argv[1])) as device:
     print(device, flush=True)
     input()
@@ -22,20 +24,20 @@ with slots.take(int(sys.argv[1])) as device:
 
 @pytest.fixture(autouse=True)
 def two_devices(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)  # so that TMPDIR is looked at again
+    monkeypatch.setattr(slots, "_TEMPORARY", tmp_path)
     monkeypatch.setenv("CHROMOLIB_DEVICES", "2")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    slots.needed.cache_clear()
 
 
 @pytest.fixture
-def job():
+def job(tmp_path):
     """Start a process that takes so many slots, and holds them until it is let go or killed."""
     started = []
 
     def start(count):
         process = subprocess.Popen(
-            [sys.executable, "-c", JOB, str(count)],
+            [sys.executable, "-c", JOB, str(count), str(tmp_path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -136,25 +138,108 @@ def test_in_a_slurm_job_with_one_gpu_the_cluster_has_chosen(monkeypatch):
         assert first is second is None
 
 
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    """A forged nvidia-smi: what it lists, and what it says of memory in MiB (UUID, all, free)."""
+
+    def forge(listed, memory=""):
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\nif [ $1 = -L ]; then echo '{listed}'; else echo '{memory}'; fi\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        monkeypatch.delenv("CHROMOLIB_DEVICES")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return forge
+
+
+TWO = "GPU 0: NVIDIA H100 (UUID: GPU-5c7e)\nGPU 1: NVIDIA H100 (UUID: GPU-91ab)"
+DIVIDED = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5c7e)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c6f0)
+  MIG 1g.5gb      Device  1: (UUID: MIG-d001)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-91ab)"""
+
+
 @pytest.mark.parametrize(
     ("visible", "expected"), [("3", ["3"]), ("2,0", ["2", "0"]), ("GPU-5c7e, 1", ["GPU-5c7e", "1"]), ("-1", [])]
 )
-def test_devices_are_those_that_are_visible(monkeypatch, visible, expected):
+def test_without_nvidia_smi_devices_are_those_that_are_visible(monkeypatch, tmp_path, visible, expected):
     monkeypatch.delenv("CHROMOLIB_DEVICES")
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert slots.devices() == expected
 
 
-@pytest.mark.parametrize("listed", [0, 1, 3])
-def test_devices_are_those_that_nvidia_smi_lists(monkeypatch, tmp_path, listed):
-    monkeypatch.delenv("CHROMOLIB_DEVICES")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    program = tmp_path / "nvidia-smi"
-    lines = "".join(f"echo 'GPU {number}: NVIDIA H100 (UUID: GPU-{number})'\n" for number in range(listed))
-    program.write_text(f'#!/bin/sh\ntest "$1" = -L || exit 1\n{lines or "echo No devices were found"}\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert slots.devices() == [str(number) for number in range(listed)]
+@pytest.mark.parametrize(
+    ("listed", "visible", "expected"),
+    [
+        ("No devices were found", None, []),
+        (TWO, None, ["GPU-5c7e", "GPU-91ab"]),
+        (TWO, "1,0", ["GPU-91ab", "GPU-5c7e"]),  # numbers are nvidia-smi's, by PCI bus
+        (TWO, "0,-1", ["GPU-5c7e"]),
+        (TWO, "0,-1,1", ["GPU-5c7e"]),  # CUDA reads up to the first that does not exist
+        (TWO, "0,7,1", ["GPU-5c7e"]),
+        (TWO, "GPU-91,GPU-5c7e", ["GPU-91ab", "GPU-5c7e"]),
+        (TWO, "", []),
+        (DIVIDED, None, ["MIG-c6f0", "MIG-d001", "GPU-91ab"]),
+        (DIVIDED, "0,1", ["MIG-c6f0", "GPU-91ab"]),
+        (DIVIDED, "MIG-d001", ["MIG-d001"]),
+    ],
+)
+def test_a_gpu_has_one_name_however_it_is_given(smi, monkeypatch, listed, visible, expected):
+    smi(listed)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert slots.devices() == expected
+
+
+def test_jobs_share_a_gpu_whatever_each_calls_it(smi, monkeypatch, job):
+    smi(TWO)
+    first = device(job(4))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", {"GPU-5c7e": "0", "GPU-91ab": "1"}[first])
+    assert waiting(job(1))
+
+
+def test_jobs_share_a_gpu_whatever_tmpdir_each_has(monkeypatch, tmp_path):
+    places = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / name))
+        monkeypatch.setattr("tempfile.tempdir", None)  # so that TMPDIR is looked at again
+        places.append(slots._folder())
+    assert places[0] == places[1]
+
+
+def test_a_gpu_that_a_stranger_has_filled_comes_last(smi):
+    smi(TWO, "GPU-5c7e, 81559, 9000\nGPU-91ab, 81559, 80900")
+    taken = []
+    with slots.take(1) as first, slots.take(1) as second, slots.take(1) as third, slots.take(2) as fourth:
+        taken += [first, second, third, fourth]
+    assert taken == ["GPU-91ab"] * 3 + ["GPU-5c7e"]  # there two slots are free, though little memory is
+
+
+@pytest.mark.parametrize(
+    ("memory", "count", "gib", "expected"),
+    [
+        ("GPU-5c7e, 81559, 80000\nGPU-91ab, 81559, 200", 1, 5, 1),  # of 79.6 GiB
+        ("GPU-5c7e, 81559, 80000\nGPU-91ab, 81559, 200", 2, 27, 2),
+        ("GPU-5c7e, 81559, 80000\nGPU-91ab, 15360, 200", 1, 5, 2),  # of 15 GiB, a slot has 3.75
+        ("GPU-5c7e, 8192, 8000\nGPU-91ab, 8192, 200", 1, 27, 4),
+        ("GPU-5c7e, [N/A], [N/A]\nGPU-91ab, [N/A], [N/A]", 2, 27, 2),
+    ],
+)
+def test_slots_go_by_the_memory_that_gpus_have(smi, memory, count, gib, expected):
+    smi(TWO, memory)
+    assert slots.needed(count, gib) == expected
+
+
+def test_a_mig_instance_is_not_shared(smi):
+    smi(DIVIDED)
+    assert slots.needed(1, 4) == slots.SLOTS
+
+
+def test_without_a_gpu_a_job_wants_what_it_wants():
+    assert slots.needed(2, 27) == 2
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path):
