@@ -5,8 +5,11 @@ import gzip
 import io
 import lzma
 import os
+import re
+import shutil
 import stat
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from functools import partial
@@ -14,30 +17,38 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from chromolib.errors import StudyError
 
-_TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 SUFFIXES = (".zip", *_TARS)
+PACKED = re.compile(  # the end of a name of anything that wants unpacking, of which only SUFFIXES are read here
+    r"\.(zip|zipx|z\d\d|rar|r\d\d|7z|t?zst|t?lz4?|lzma|arj|cab|iso|dmg|tar|t?gz|t?xz|t?bz2?)(\.\d{3})?$", re.IGNORECASE
+)
 MAX_MEMBERS = 500_000  # [ours] the largest known set has 28,136 files
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 16 * 2**30
 MAX_OVERHEAD_BYTES = 16 * 2**20  # of a tar's headers before a member, which are read whole, and of its end
 
 _OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError, OSError)
+_OTHERS = {b"Rar!": "RAR", b"7z\xbc\xaf": "7-Zip", b"\x28\xb5\x2f\xfd": "Zstandard"}
+_DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
+    *(NotImplementedError, UnicodeDecodeError),  # of zipfile: an unknown compression, a name that is no UTF-8
+)
 
 
 def members(path, wanted=lambda name: True):
     """Yield (name, content) of the files in a folder, zip or tar (plain, gz, xz, bz2) whose name is `wanted`.
 
-    name: str, relative, with "/"; content: bytes. A tar inside is entered, one level deep; its members are called
-    `<tar>/<member>`. Order is that of the archive, or sorted for a folder. Raises StudyError for a name with
-    ".." or an absolute one, a link or a device in an archive, an encrypted member, too many or too large ones
-    (limits above), and for an archive that is none, is cut short or damaged.
+    name: str, relative, with "/", and with \\x.. for what is no UTF-8; content: bytes. A tar or zip inside is entered,
+    one level deep; its members are called `<archive>/<member>`. Order is that of the archive, or sorted for a folder.
+    Raises StudyError for a folder that cannot be read, a name with ".." or an absolute one, a link or a device in an
+    archive, an encrypted member, too many or too large ones (limits above), and for an archive that is none, is cut
+    short or damaged, or packed in a way that Python cannot read.
     """
     path = Path(path)
     budget = _Budget(path)
     for name, size, opened in _entries(path):
         budget.take(name, size)
-        if name.lower().endswith(_TARS):
+        if name.lower().endswith(SUFFIXES):
             yield from _nested(path, name, opened, wanted, budget)
         elif wanted(name):
             yield name, _content(path, name, size, opened)
@@ -46,18 +57,33 @@ def members(path, wanted=lambda name: True):
 def files(folder):
     """Sorted (relative name with "/", Path) of all files under a folder; links are followed, they are the user's own.
 
-    Raises StudyError for what is neither a file nor a folder, such as a broken link or a device.
+    Raises StudyError for a folder that cannot be read, and for what is neither a file nor a folder, such as a broken
+    link or a device.
     """
     found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         folders.sort()
         found += [Path(parent, name) for name in names]
         if len(found) > MAX_MEMBERS:
             raise StudyError(f"{folder}: more than {MAX_MEMBERS:,} files; point to the folder of the data set itself.")
     for path in found:
-        if not path.is_file():
-            raise StudyError(f"{path}: neither a file nor a folder (a broken link or a device). Remove it.")
-    return sorted((path.relative_to(folder).as_posix(), path) for path in found)
+        if not os.path.isfile(path):  # which says False too where the folder forbids to look
+            reason = "neither a file nor a folder (a broken link or a device), or out of reach"
+            raise StudyError(f"{_printable(path)}: {reason}. Remove it, or give yourself the right to read it.")
+    return sorted((_printable(path.relative_to(folder).as_posix()), path) for path in found)
+
+
+def _refuse_folder(error):
+    """What `os.walk` would pass over without a word."""
+    path = _printable(error.filename)
+    raise StudyError(
+        f"{path}: this folder cannot be read ({error.strerror}). Give yourself the right to, or remove it."
+    )
+
+
+def _printable(name):
+    """The name as text, with \\x.. for bytes that are no UTF-8, which Python holds as surrogates nobody can write."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _entries(path):
@@ -68,7 +94,8 @@ def _entries(path):
         return
     try:
         with open(path, "rb") as stream:
-            entries = _zip_entries if zipfile.is_zipfile(stream) else _tar_entries
+            plain_tar = stream.read(512)[257:262] == b"ustar"  # whose last file may be a zip, at its very end
+            entries = _tar_entries if plain_tar or not zipfile.is_zipfile(stream) else _zip_entries
             stream.seek(0)
             yield from entries(stream, path)
     except _DAMAGE as error:
@@ -78,13 +105,13 @@ def _entries(path):
 def _zip_entries(stream, path):
     with zipfile.ZipFile(stream) as archive:
         for entry in archive.infolist():
-            name = _safe_name(entry.filename, path)
+            name = _safe_name(entry.filename.replace("\\", "/"), path)  # as some programs write for Windows
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _refused(path, entry.filename, "is a link or a device")
             if entry.flag_bits & 1:
                 raise _refused(path, entry.filename, "is encrypted")
-            if not entry.is_dir():
+            if not entry.filename.endswith(("/", "\\")):
                 yield name, entry.file_size, partial(archive.open, entry)
 
 
@@ -152,11 +179,15 @@ class _Budget:
 
 
 def _nested(path, name, opened, wanted, budget):
-    """Members of a tar inside a folder or archive (a zip inside would need a seekable file)."""
+    """Members of an archive inside another or a folder; a zip, which begins at its end, goes to a nameless file."""
     inner = path / name
+    zipped = name.lower().endswith(".zip")
     try:
-        with opened() as stream:
-            for member, size, member_opened in _tar_entries(stream, inner):
+        with opened() as stream, tempfile.TemporaryFile() as copy:
+            if zipped:
+                shutil.copyfileobj(stream, copy)
+            entries = _zip_entries(copy, inner) if zipped else _tar_entries(stream, inner)
+            for member, size, member_opened in entries:
                 full = f"{name}/{member}"
                 budget.take(full, size)
                 if wanted(full):
@@ -183,7 +214,7 @@ def _safe_name(name, path):
     for pure in PurePosixPath(name), PureWindowsPath(name):
         if pure.anchor or ".." in pure.parts:
             raise _refused(path, name, "points outside the archive")
-    return PurePosixPath(name).as_posix()
+    return _printable(PurePosixPath(name).as_posix())
 
 
 def _refused(path, name, reason):
@@ -191,22 +222,30 @@ def _refused(path, name, reason):
 
 
 def _unreadable(path, error):
-    return StudyError(
-        f"{path}: {_diagnosis(path)} ({type(error).__name__}: {error}). Download it again and compare its size."
-    )
+    return StudyError(f"{path}: {_diagnosis(path, error)} ({type(error).__name__}: {error})")
 
 
-def _diagnosis(path):
+def _diagnosis(path, error):
+    """What is wrong and what to do, from the beginning of a file that could not be read."""
+    if isinstance(error, PermissionError):
+        return "cannot be opened. Give yourself the right to read it"
+    if isinstance(error, NotImplementedError):
+        return "is packed in a way that Python cannot read. Unpack it first, and keep the folder in its place"
     try:
         with open(path, "rb") as file:
             start = file.read(512)
     except OSError:
-        return "cannot be read whole: cut short or damaged"
+        start = b"?"
     text = start.lstrip().lower()
+    kind = next((kind for magic, kind in _OTHERS.items() if start.startswith(magic)), None)
+    if kind:
+        return f"is a {kind} archive, which is not read here. Unpack it first, and keep the folder in its place"
     if not start:
-        return "is an empty file"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "is a web page, saved in place of the archive"
-    if text.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer in place of the archive (fetch it with `git lfs pull`)"
-    return "cannot be read whole: cut short or damaged"
+        what = "is an empty file"
+    elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        what = "is a web page, saved in place of the archive"
+    elif text.startswith(b"version https://git-lfs"):
+        what = "is a Git LFS pointer in place of the archive (fetch it with `git lfs pull`)"
+    else:
+        what = "cannot be read whole: cut short or damaged"
+    return f"{what}. Download it again and compare its size"

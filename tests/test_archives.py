@@ -72,12 +72,101 @@ def test_only_what_is_wanted_is_read(tmp_path, kind):
 
 
 @pytest.mark.parametrize("outer", [zipped, folder, tar], ids=["zip", "folder", "tar.gz"])
-@pytest.mark.parametrize("inner", ["origin.tar.gz", "origin.tar"])
-def test_a_tar_inside_is_entered(tmp_path, outer, inner):
-    content = tar(tmp_path / inner, mode="w:gz" if inner.endswith("gz") else "w").read_bytes()
+@pytest.mark.parametrize("inner", ["origin.tar.gz", "ORIGIN.TAR", "origin.zip", "Origin.ZIP"])
+def test_an_archive_inside_is_entered(tmp_path, outer, inner):
+    kind = inner.lower().split(".")[-1]
+    maker = {"gz": tar, "zip": zipped, "tar": lambda path: tar(path, mode="w")}[kind]
+    content = maker(tmp_path / inner).read_bytes()
     place = outer(tmp_path / "repository", {f"data/{inner}": content, "readme.md": b"read me"})
     expected = {f"data/{inner}/{name}": content for name, content in FILES.items()} | {"readme.md": b"read me"}
     assert dict(archives.members(place)) == expected
+
+
+def test_a_plain_tar_whose_last_file_is_a_zip_is_a_tar(tmp_path):
+    """The end of a zip is near the end of such a tar, and zipfile alone takes it for one."""
+    inner = zipped(tmp_path / "inner.zip").read_bytes()
+    found = archives.members(tar(tmp_path / "a.tar", {"first": b"1", "inner.zip": inner}, "w"))
+    assert dict(found) == {"first": b"1"} | {f"inner.zip/{name}": content for name, content in FILES.items()}
+
+
+def test_a_zip_with_the_separators_of_windows_is_read(tmp_path):
+    names = {name.replace("/", "\\"): content for name, content in FILES.items()}
+    assert dict(archives.members(zipped(tmp_path / "a.zip", {"set\\1\\": b"", **names}))) == FILES
+
+
+@pytest.mark.parametrize("maker", [folder, tar])
+def test_names_that_are_no_utf8_are_read_and_can_be_written(tmp_path, maker):
+    name = os.fsdecode(b"set/caf\xe9 1.bmp")
+    found = dict(archives.members(maker(tmp_path / "a", {name: b"x", "set/2.bmp": b"y"})))
+    assert found == {"set/caf\\xe9 1.bmp": b"x", "set/2.bmp": b"y"}
+    assert [name.encode() for name in found]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    """As mode 000 does, which does not stop root; os.walk alone passes over it."""
+    place = folder(tmp_path / "a")
+    closed, scandir = str(place / "set" / "2"), os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    refusal(place, closed, "cannot be read", "Permission denied")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every folder")
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_closed_folder_is_named(tmp_path, mode):
+    place = folder(tmp_path / "a")
+    closed = place / "set" / "2"
+    closed.chmod(mode)
+    try:
+        refusal(place, str(closed))
+    finally:
+        closed.chmod(0o755)
+
+
+def test_a_file_that_may_not_be_opened_is_named_with_the_remedy(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    place = folder(tmp_path / "a")
+    monkeypatch.setattr("builtins.open", refuse)
+    refusal(place, "readme.txt", "the right to read it")
+
+
+def test_deflate64_is_named_with_the_remedy(tmp_path):
+    """What Windows takes for members beyond 2 GiB."""
+    data = bytearray(zipped(tmp_path / "a.zip", {"x": b"y" * 100}).read_bytes())
+    for header, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        data[data.index(header) + offset] = 9
+    (tmp_path / "a.zip").write_bytes(data)
+    refusal(tmp_path / "a.zip", "deflate64", "Unpack it first")
+
+
+@pytest.mark.parametrize(
+    "start, kind",
+    [(b"Rar!\x1a\x07\x01\0", "RAR"), (b"7z\xbc\xaf\x27\x1c", "7-Zip"), (b"\x28\xb5\x2f\xfd", "Zstandard")],
+)
+def test_other_archives_under_a_known_name_are_named(tmp_path, start, kind):
+    (tmp_path / "a.zip").write_bytes(start + bytes(900))
+    refusal(tmp_path / "a.zip", kind, "Unpack it first")
+
+
+def test_a_zip_with_a_name_that_is_no_text_is_refused(tmp_path):
+    data = bytearray(zipped(tmp_path / "a.zip", {"caf\u00e9": b"y"}).read_bytes())
+    for place in (data.index(b"caf"), data.rindex(b"caf")):
+        data[place + 4] = 0xFF
+    (tmp_path / "a.zip").write_bytes(data)
+    refusal(tmp_path / "a.zip", "UnicodeDecodeError")
+
+
+@pytest.mark.parametrize("name", ["a.rar", "a.part1.rar", "a.7z", "a.7z.001", "a.tar.zst", "A.ZIP", "a.z01", "a.tgz"])
+def test_what_wants_unpacking_is_known_by_its_name(name):
+    assert archives.PACKED.search(name)
+    assert not archives.PACKED.search(name + ".txt")
 
 
 def test_a_leading_dot_is_no_part_of_the_name(tmp_path):
