@@ -26,7 +26,7 @@ def simulated(n, cells, right, rng):
     logits = pd.DataFrame(np.eye(24, dtype=np.float32)[guesses], columns=[f"logit_{i}" for i in range(24)])
     table = pd.DataFrame(columns | {"label": labels}).join(logits)
     parts = [table[table["fold"] == fold] for fold in range(5)]
-    rows = [metrics.scores(part["label"].to_numpy(), part.filter(like="logit_").to_numpy()) for part in parts]
+    rows = [metrics.scores(part["label"].to_numpy(), part.filter(regex="^logit_").to_numpy()) for part in parts]
     sizes = {"n_validation": [len(part) for part in parts], "n_train": [n - len(part) for part in parts]}
     return table, pd.DataFrame(rows).assign(fold=range(5), **sizes)
 

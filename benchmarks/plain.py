@@ -15,6 +15,7 @@ from chromolib import architectures, device, training
 WORKERS = 2
 RECIPE = training.Recipe(
     batch_size=16,
+    steps_per_epoch=0,
     adam_epochs=2,
     sgd_epochs=1,
     adam_learning_rate=1e-3,

@@ -102,10 +102,12 @@ def create(name, weights=None, num_classes=24, image_size=256):
 def normalise(images, name):
     """Network input from images: (n, H, W), any real dtype, 0..255 -> (n, 3, H, W) float32, channels last.
 
-    The one channel is repeated three times and scaled by mean and SD of the network's own ImageNet weights.
+    The one channel is repeated three times and scaled by mean and SD of the network's own ImageNet weights. Of two
+    channels, (n, 2, H, W), the first is also the third.
     """
     scale, offset = _scale_and_offset(name, images.device)
-    return (images.unsqueeze(-1) * scale + offset).permute(0, 3, 1, 2)  # (n, H, W, 3) in memory
+    images = images[:, [0, 1, 0]].movedim(1, -1) if images.ndim == 4 else images.unsqueeze(-1)  # (n, H, W, 3 or 1)
+    return (images * scale + offset).permute(0, 3, 1, 2)  # (n, H, W, 3) in memory
 
 
 def describe(name, image_size=256):

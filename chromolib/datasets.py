@@ -9,20 +9,25 @@ import fnmatch
 import hashlib
 import json
 import re
+import sys
 import warnings
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from chromolib import archives, files, images, paths
 from chromolib.errors import StudyError
 
-_FORMAT = 2  # raise it when the same files would give other squares: older caches are then left alone
+_FORMAT = 3  # raise it when the same files would give other squares: older caches are then left alone
 _CELL_SIZE = 46
 _AHEAD = 64  # images read before they are decoded, for all cores together
+
+PRESENTATIONS = ("square", "crop", "canvas", "both")
 
 _FROM_ZERO = {str(label): label for label in range(24)}
 _FROM_ONE = {str(label + 1): label for label in range(24)}  # 23 = X, 24 = Y
@@ -32,9 +37,11 @@ _FROM_ONE = {str(label + 1): label for label in range(24)}  # 23 = X, 24 = Y
 class Dataset:
     """Square images and what is known of each.
 
-    images: (n, size, size) uint8, read-only; labels: (n,) int64, 0..23, or -1 for natural images; cells: (n,) str, or
-    None where unknown; files: (n,) str, unique names inside the set; stain: "Q", "G" or "natural"; report:
-    irregularities in words; digest: SHA-256 over images, labels and files.
+    images: (n, size, size) uint8, read-only, or (n, 2, size, size) in the presentation "both"; labels: (n,) int64,
+    0..23, or -1 for natural images; cells, patients: (n,) str, or None where unknown; sizes: (n, 2) float32, area and
+    length of the chromosome in native pixels (`images.area_and_length`), or None for natural images; files: (n,) str,
+    unique names inside the set; stain: "Q", "G" or "natural"; report: irregularities in words; digest: SHA-256 over
+    images, labels and files.
     """
 
     name: str
@@ -42,9 +49,23 @@ class Dataset:
     images: np.ndarray
     labels: np.ndarray
     cells: np.ndarray | None
+    patients: np.ndarray | None
+    sizes: np.ndarray | None
     files: np.ndarray
     report: tuple[str, ...]
     digest: str
+
+    @property
+    def pictures(self):
+        """One picture an image, (n, size, size) uint8: what a page shows."""
+        return self.images if self.images.ndim == 3 else self.images[:, 0]
+
+    def groups(self, by):
+        """Names of what folds keep together, (n,) str or None: patients where `by` is "patient" and they are known.
+
+        Where patients are unknown the cell stands for the patient.
+        """
+        return self.cells if by != "patient" or self.patients is None else self.patients
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,7 @@ class Source:
     name: str
     stain: str
     places: tuple[str, ...]  # names of the folder or archive in the data folder, as shell patterns
-    layout: str  # regular expression of a file's path, with (?P<class>) and (?P<cell>) where there are such
+    layout: str  # regular expression of a file's path, with (?P<class>), (?P<cell>), (?P<patient>) where known
     example: str  # a path in this layout, for messages
     obtain: str  # where to get it
     licence: str
@@ -62,14 +83,37 @@ class Source:
     strays: tuple[str, ...] = ()  # class names known to be mistakes in the set: left out and reported
     n_images: int | None = None  # of the whole set
     n_cells: int | None = None
-    regular_cells: int | None = None  # take only the first so many cells with exactly 46 images
+    only_cells: tuple[str, ...] = ()  # take these cells alone
 
+
+class _Entry(NamedTuple):
+    """One image of a set: its member of the folder or archive, and what its name says."""
+
+    member: str
+    file: str
+    label: int
+    cell: str | None
+    patient: str | None
+
+
+# The first 65 regular cells of the whole of Pki-3, in natural order of their names: as many as CIR has, so that pki3_65
+# can stand in for it. They are listed since a folder that holds part of Pki-3 must give the same ones. [ours]
+_PKI3_65 = """
+    9700TEST.6 9700TEST.7 97002023.16 97002069.20 97002089.16 97002105.19 97002106.14 97002107.16 97002120.8
+    97002120.10 97002121.4 97002121.5 97002122.6 97002122.7 97002123.10 97002125.11 97002125.12 97002126.18
+    97002126.21 97002128.7 97002128.9 97002131.16 97002133.15 97002134.1 97002134.3 97002135.5 97002135.6
+    97002137.10 97002137.12 97002138.8 97002138.9 97002140.15 97002140.17 97002142.12 97002142.15 97002145.16
+    97002149.3 97002149.5 97002150.11 97002150.12 97002154.19 97002155.15 97002164.12 97002166.13 97002166.17
+    97002169.9 97002169.12 97002171.9 97002171.12 97002174.7 97002174.11 97002175.11 97002175.12 97002176.18
+    97002176.19 97002177.17 97002177.20 97002178.18 97002180.19 97002180.20 97002181.16 97002181.17 97002183.6
+    97002183.8 97002184.10
+""".split()  # noqa: SIM905
 
 _PKI3 = Source(
     name="pki3",
     stain="G",
     places=("pki3*", "pki-3*", "single_clase*"),
-    layout=r"(?P<cell>[^/]+)/clase(?P<class>\d+)/clase(?P=class)_\d+_(?P=cell)",
+    layout=r"(?P<cell>(?P<patient>[^/.]+)[^/]*)/clase(?P<class>\d+)/clase(?P=class)_\d+_(?P=cell)",
     example="single_clase/<cell>/clase23/clase23_0_<cell>",
     obtain="BioImLab, University of Padova (Passau Giemsa set Pki-3, Ritter)",
     licence="for research",
@@ -93,8 +137,13 @@ SOURCES = (
         n_cells=119,
     ),
     _PKI3,
-    # Of the size of CIR (65 cells), so that pki3 can stand in for it. [ours]
-    replace(_PKI3, name="pki3_65", n_images=65 * _CELL_SIZE, n_cells=65, regular_cells=65),
+    replace(
+        _PKI3,
+        name="pki3_65",
+        n_images=65 * _CELL_SIZE,
+        n_cells=65,
+        only_cells=tuple(f"{cell}.tiff" for cell in _PKI3_65),
+    ),
     Source(
         name="cir",
         stain="G",
@@ -132,22 +181,27 @@ _EMBEDDED = {"synthetic_g": "G", "synthetic_q": "Q", "photographs": "natural"}
 NAMES = (*_EMBEDDED, *_BY_NAME)
 
 
-def load(name, root=None, size=256):
+def load(name, root=None, size=256, presentation="square"):
     """The data set `name` as squares of `size` pixels: Dataset, in natural order of the files.
 
+    presentation: "square" (the paper's: padded and resized), "crop" (the foreground's tight crop, padded and resized),
+    "canvas" (the crop at its cell's scale, on black; at the set's scale where cells are unknown) or "both" (square and
+    canvas, two channels). Photographs are cut to squares in any case.
     root: folder with the sets as downloaded, unpacked or not (default: chromolib.paths.data()); the embedded sets
     (synthetic_g, synthetic_q: drawings; photographs) need none. Raises StudyError for an unknown name, a set that is
     absent or has no file in its layout, an unknown class, a file found twice, and every unreadable image.
     """
     if not (isinstance(size, int) and size > 0):
         raise StudyError(f"size: {size!r} is not a number of pixels; take a whole number such as 256")
+    if presentation not in PRESENTATIONS:
+        raise StudyError(f"presentation: {presentation!r} is not one of {', '.join(PRESENTATIONS)}")
     if name in _EMBEDDED:
-        return _embedded(name, size)
+        return _embedded(name, size, presentation)
     if name not in _BY_NAME:
         raise StudyError(f"unknown data set {name!r}. Known are: {', '.join(NAMES)}")
     source = _BY_NAME[name]
     place, passed_over = _find(source, Path(root) if root else paths.data())
-    dataset = _cached(source, place, size)
+    dataset = _cached(source, place, size, presentation)
     return replace(dataset, report=(*passed_over, *dataset.report))
 
 
@@ -171,24 +225,52 @@ def _find(source, root):
     return found[0], [f"{entry.name} lies beside {found[0].name} and was not read" for entry in found[1:]]
 
 
-def _build(source, place, size):
+def _build(source, place, size, presentation):
     """Decode and square every image of a set."""
     entries, remarks = _index(source, place)
-    position = {name: index for index, (name, *_) in enumerate(entries)}
-    squares = np.empty((len(entries), size, size), np.uint8)
-    fit = images.centre if source.stain == "natural" else images.square
+    position = {entry.member: index for index, entry in enumerate(entries)}
+    shown = _Shown(source.stain, [entry.cell for entry in entries], size, presentation)
+    wanted = archives.members(place, position.__contains__)
+    bar = tqdm(wanted, f"reading {source.name}", len(entries), unit=" images", delay=5, mininterval=5, file=sys.stdout)
 
-    def place_square(name, data):
+    def read(name, data):
         image, mode = images.read_with_mode(data, f"{place}/{name}")
-        squares[position[name]] = fit(image, size)
+        shown.take(position[name], image)
         return mode
 
-    modes = Counter(_on_all_cores(place_square, archives.members(place, position.__contains__)))
+    modes = Counter(_on_all_cores(read, bar))
     if source.stain != "natural":
         remarks += [f"images stored as {mode} and read as grey: {n:,}" for mode, n in modes.items() if mode != "L"]
-    labels = [label for _, _, label, _ in entries]
-    cells = [cell for *_, cell in entries]
-    return _dataset(source.name, source.stain, squares, labels, cells, [file for _, file, *_ in entries], remarks)
+    return _dataset(source.name, source.stain, shown, entries, remarks)
+
+
+class _Shown:
+    """Images of a set as a presentation shows them: `take` each, in any order and from any thread, then `images`."""
+
+    def __init__(self, stain, cells, size, presentation):
+        self.natural, self.cells, self.presentation = stain == "natural", cells, presentation
+        self.squares = np.empty((len(cells), size, size), np.uint8)
+        self.sizes = None if self.natural else np.empty((len(cells), 2), np.float32)
+        self.crops = [None] * len(cells)  # kept only where a scale has to be found
+
+    def take(self, index, image):
+        if self.natural:
+            self.squares[index] = images.centre(image, self.squares.shape[1])
+            return
+        self.sizes[index] = images.area_and_length(image)
+        part = image if self.presentation in ("square", "both") else images.crop(image)
+        self.squares[index] = images.square(part, self.squares.shape[1])
+        if self.presentation in ("canvas", "both"):
+            self.crops[index] = images.crop(image)
+
+    def images(self):
+        if self.natural or self.presentation in ("square", "crop"):
+            return self.squares
+        canvases = np.empty_like(self.squares)
+        for cell in dict.fromkeys(self.cells):  # one group of all where cells are unknown
+            index = [i for i, other in enumerate(self.cells) if other == cell]
+            canvases[index] = images.canvases([self.crops[i] for i in index], self.squares.shape[1])
+        return canvases if self.presentation == "canvas" else np.stack([self.squares, canvases], axis=1)
 
 
 def _on_all_cores(function, items):
@@ -210,7 +292,7 @@ def _on_all_cores(function, items):
 
 
 def _index(source, place):
-    """Sorted (member, file, label, cell) of a set, from the names alone, and words on what is irregular."""
+    """The entries of a set, sorted, from the names alone, and words on what is irregular."""
     matches, others = _matches(source, place)
     report = []
     if others:
@@ -219,16 +301,16 @@ def _index(source, place):
     if strays:
         report.append(f"images in a class that is no chromosome, left out: {len(strays):,} ({', '.join(strays)})")
     entries = [
-        (name, match.group(), _label(source, place, name, match), match.groupdict().get("cell"))
+        _Entry(name, match.group(), _label(source, place, name, match), *_groups(match))
         for name, match in matches
         if name not in strays
     ]
-    if source.regular_cells:
-        entries = _first_regular_cells(entries, source.regular_cells)
-    entries.sort(key=lambda entry: _natural_order(entry[1]))
+    if source.only_cells:
+        entries = _of_these_cells(source, place, entries)
+    entries.sort(key=lambda entry: _natural_order(entry.file))
     if not entries:
         raise StudyError(f"{place}: no image in the layout of {source.name}, which is {source.example}")
-    twice = [file for file, count in Counter(file for _, file, *_ in entries).items() if count > 1]
+    twice = [file for file, count in Counter(entry.file for entry in entries).items() if count > 1]
     if twice:
         raise StudyError(
             f"{place}: found twice, {twice[0]} and {len(twice) - 1:,} more files. Keep one copy of the data set."
@@ -268,17 +350,29 @@ def _label(source, place, name, match):
         ) from None
 
 
-def _first_regular_cells(entries, n_cells):
-    sizes = Counter(cell for *_, cell in entries)
-    chosen = set(sorted(cell for cell, size in sizes.items() if size == _CELL_SIZE)[:n_cells])
-    return [entry for entry in entries if entry[-1] in chosen]
+def _groups(match):
+    """Cell and patient in a path, or None."""
+    return (match.groupdict().get(name) for name in ("cell", "patient"))
+
+
+def _of_these_cells(source, place, entries):
+    """The entries of the cells that make up the set; StudyError where one of them is missing or not whole."""
+    chosen = [entry for entry in entries if entry.cell in source.only_cells]
+    sizes = Counter(entry.cell for entry in chosen)
+    lacking = [cell for cell in source.only_cells if sizes[cell] != _CELL_SIZE]
+    if lacking:
+        raise StudyError(
+            f"{place}: {source.name} is made of {len(source.only_cells)} cells, of which {len(lacking)} are not here "
+            f"with {_CELL_SIZE} images ({', '.join(lacking[:5])}). Add them, or take all that is there: pki3."
+        )
+    return chosen
 
 
 def _remarks_on_counts(source, entries):
     remarks = []
     if source.n_images not in (None, len(entries)):
         remarks.append(f"{len(entries):,} images, where the whole set has {source.n_images:,}")
-    sizes = Counter(cell for *_, cell in entries)
+    sizes = Counter(entry.cell for entry in entries)
     if source.n_cells not in (None, len(sizes)):
         remarks.append(f"{len(sizes):,} cells, where the whole set has {source.n_cells:,}")
     irregular = {cell: size for cell, size in sizes.items() if size != _CELL_SIZE and cell is not None}
@@ -293,8 +387,9 @@ def _natural_order(file):
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file)], file
 
 
-def _embedded(name, size):
+def _embedded(name, size, presentation):
     """A set that is drawn or cut from what is installed."""
+    stain = _EMBEDDED[name]
     if name == "photographs":
         from chromolib import photographs
 
@@ -303,14 +398,18 @@ def _embedded(name, size):
     else:
         from chromolib import synthetic
 
-        drawn = synthetic.karyotypes(_EMBEDDED[name])
+        drawn = synthetic.karyotypes(stain)
         report = ["drawings after an ideogram, for learning and testing: not images of chromosomes"]
-    pictures, labels, cells, names = zip(*drawn, strict=True)
-    squares = np.stack([images.square(picture, size) for picture in pictures])
-    return _dataset(name, _EMBEDDED[name], squares, labels, cells, names, report)
+    entries = [_Entry(file, file, label, cell, None) for _, label, cell, file in drawn]
+    shown = _Shown(stain, [entry.cell for entry in entries], size, presentation)
+    for index, (picture, *_) in enumerate(drawn):
+        shown.take(index, picture)
+    return _dataset(name, stain, shown, entries, report)
 
 
-def _dataset(name, stain, squares, labels, cells, names, report):
+def _dataset(name, stain, shown, entries, report):
+    _, names, labels, cells, patients = zip(*entries, strict=True)
+    squares = shown.images()
     squares.flags.writeable = False
     labels, names = np.array(labels, np.int64), np.array(names, str)
     digest = hashlib.sha256(squares)
@@ -322,6 +421,8 @@ def _dataset(name, stain, squares, labels, cells, names, report):
         images=squares,
         labels=labels,
         cells=None if cells[0] is None else np.array(cells, str),
+        patients=None if patients[0] is None else np.array(patients, str),
+        sizes=shown.sizes,
         files=names,
         report=tuple(report),
         digest=digest.hexdigest(),
@@ -331,13 +432,13 @@ def _dataset(name, stain, squares, labels, cells, names, report):
 # The cache: squares.npy and, written last, index.json
 
 
-def _cached(source, place, size):
+def _cached(source, place, size, presentation):
     """The set from the cache, or built and put there; a cache that cannot be written is only a warning."""
-    folder = paths.cache() / f"{source.name}-{size}-{_key(source, place)[:16]}"
+    folder = paths.cache() / f"{source.name}-{size}-{presentation}-{_key(source, place)[:16]}"
     try:
         return _open(source, folder)
     except (OSError, ValueError, KeyError):
-        dataset = _build(source, place, size)  # not there yet, or damaged
+        dataset = _build(source, place, size, presentation)  # not there yet, or damaged
     try:
         _store(dataset, folder)
         return _open(source, folder)  # mapped, so that the array in memory is given back
@@ -361,17 +462,16 @@ def _key(source, place):
 
 
 def _store(dataset, folder):
-    index = {
-        "labels": dataset.labels.tolist(),
-        "cells": None if dataset.cells is None else dataset.cells.tolist(),
-        "files": dataset.files.tolist(),
-        "report": dataset.report,
-        "digest": dataset.digest,
-    }
+    index = {name: _as_list(getattr(dataset, name)) for name in ("labels", "cells", "patients", "sizes", "files")}
+    index |= {"report": dataset.report, "digest": dataset.digest}
     with files.replacing(folder / "squares.npy") as path:
         np.save(path, dataset.images, allow_pickle=False)
     with files.replacing(folder / "index.json") as path:
         path.write_text(json.dumps(index), encoding="utf-8")
+
+
+def _as_list(array):
+    return None if array is None else array.tolist()
 
 
 def _open(source, folder):
@@ -386,6 +486,8 @@ def _open(source, folder):
         images=squares,
         labels=np.array(index["labels"], np.int64),
         cells=None if index["cells"] is None else np.array(index["cells"], str),
+        patients=None if index["patients"] is None else np.array(index["patients"], str),
+        sizes=None if index["sizes"] is None else np.array(index["sizes"], np.float32),
         files=np.array(index["files"], str),
         report=tuple(index["report"]),
         digest=index["digest"],

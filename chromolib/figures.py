@@ -304,7 +304,7 @@ def f1_per_class(f1, labels):
 
 def worst_mistakes(data, predictions, count=12):
     """The misclassified images whose true class got the lowest probability; `predictions` as in a run's table."""
-    logits = predictions.filter(like="logit_").to_numpy(np.float64)
+    logits = predictions.filter(regex="^logit_").to_numpy(np.float64)
     labels, guesses = predictions["label"].to_numpy(), logits.argmax(1)
     margin = logits[np.arange(len(labels)), labels] - np.logaddexp.reduce(logits, axis=1)  # log of the probability
     worst = [row for row in np.argsort(margin) if guesses[row] != labels[row]][:count]
@@ -315,7 +315,7 @@ def worst_mistakes(data, predictions, count=12):
         axis.set_axis_off()
     for axis, row in zip(axes.flat, worst, strict=False):
         title = f"{CLASSES[guesses[row]]}, is {CLASSES[labels[row]]}"
-        _show(axis, data.images[place[predictions["file"].iloc[row]]], title)
+        _show(axis, data.pictures[place[predictions["file"].iloc[row]]], title)
     return _finish(figure)
 
 

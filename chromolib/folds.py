@@ -1,4 +1,4 @@
-"""Cross-validation folds, stratified by class; image by image as in the paper, or cell by cell."""
+"""Cross-validation folds, stratified by class; by image as in the paper, by cell or by patient."""
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -6,14 +6,17 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from chromolib import CLASSES, duplicates
 from chromolib.errors import StudyError
 
+BY = ("image", "cell", "patient")  # what may stay together
+
 
 def split(labels, cells=None, n_folds=5, by="image", seed=0):
     """Shuffled stratified folds: list of n_folds pairs (train, validation) of int64 index arrays, ascending.
 
-    labels: (n,) integers 0..23; cells: (n,) names, needed for by="cell". by="image" is the paper's protocol
-    (scikit-learn's StratifiedKFold): images of one cell fall on both sides. by="cell" keeps every cell on one side
-    (StratifiedGroupKFold), classes then being balanced only nearly. Raises StudyError for fewer than two folds, a label
-    outside 0..23, a class with fewer images than folds, and for by="cell" with unknown or too few cells.
+    labels: (n,) integers 0..23; cells: (n,) names of what stays together, needed unless by="image". by="image" is the
+    paper's protocol (scikit-learn's StratifiedKFold): images of one cell fall on both sides. by="cell" keeps every
+    cell on one side (StratifiedGroupKFold), classes then being balanced only nearly; by="patient" is the same with
+    names of patients. Raises StudyError for fewer than two folds, a label outside 0..23, a class with fewer images
+    than folds, and for by="cell" or "patient" with unknown or too few names.
     """
     labels, cells = np.asarray(labels), None if cells is None else np.asarray(cells)
     _check(labels, cells, n_folds, by)
@@ -22,16 +25,16 @@ def split(labels, cells=None, n_folds=5, by="image", seed=0):
     return [(train.astype(np.int64), validation.astype(np.int64)) for train, validation in parts]
 
 
-def inner(labels, train, cells=None, by="image", seed=0):
+def inner(labels, train, cells=None, by="image", seed=0, parts=5):
     """Part of the training images that chooses the epoch, so that the fold itself is touched once.
 
     labels, cells: (n,) as for `split`; train: indices into them. Returns (train, monitor), int64 indices into the
-    same arrays: a fifth of `train`, split like the folds themselves, becomes the monitor;
-    more where a class has fewer than five images there (a half where it has two). Raises as `split`.
+    same arrays: one of `parts` equal parts of `train`, split like the folds themselves, becomes the monitor;
+    more where a class has fewer images there than parts (a half where it has two). Raises as `split`.
     """
     train = np.asarray(train, np.int64)
     part_labels, part_cells = np.asarray(labels)[train], None if cells is None else np.asarray(cells)[train]
-    rarest = np.unique(part_labels, return_counts=True)[1].min(initial=5)
+    rarest = np.unique(part_labels, return_counts=True)[1].min(initial=parts)
     kept, monitor = split(part_labels, part_cells, n_folds=max(2, rarest), by=by, seed=seed)[0]
     return train[kept], train[monitor]
 
@@ -50,8 +53,8 @@ def duplicates_across(folds, images):
 
 
 def _check(labels, cells, n_folds, by):
-    if by not in ("image", "cell"):
-        raise StudyError(f'folds by {by!r}: take "image" or "cell"')
+    if by not in BY:
+        raise StudyError(f"folds by {by!r}: take one of {', '.join(BY)}")
     if not isinstance(n_folds, int | np.integer) or n_folds < 2:
         raise StudyError(f"n_folds: {n_folds!r} folds are not possible; take a whole number from 2 on")
     if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "iu":
@@ -65,7 +68,7 @@ def _check(labels, cells, n_folds, by):
             f"n_folds: {n_folds} folds, but of these chromosomes there are fewer images: {', '.join(small)}. "
             "Take fewer folds or more images."
         )
-    if by == "cell":
+    if by != "image":
         _check_cells(labels, cells, n_folds)
 
 

@@ -9,6 +9,7 @@ from chromolib.errors import StudyError
 
 N_CLASSES = len(CLASSES)
 LOGITS = [f"logit_{i}" for i in range(N_CLASSES)]  # their columns in predictions.parquet
+LAST_LOGITS = [f"last_{name}" for name in LOGITS]  # those of the last epoch, beside those of the best one
 
 
 def scores(labels, logits):

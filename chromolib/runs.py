@@ -200,13 +200,18 @@ class Run:
         self.settings, self.root = settings, root
         _check(settings)
         own = {name: settings[name] for name in training.Recipe.__dataclass_fields__}
+        for name in ("adam_epochs", "sgd_epochs"):
+            own[name] *= settings["stages"]
         self.recipe = training.Recipe(**own)
         self.path = folder(
             settings["profile"], *(settings[name] for name in ("task", "architecture", "approach")), root
         )
-        self.data = datasets.load(settings[settings["task"]], size=settings["image_size"])
+        self.data = datasets.load(
+            settings[settings["task"]], size=settings["image_size"], presentation=settings["presentation"]
+        )
+        self.groups = self.data.groups(settings["folds_by"])
         self.splits = folds.split(
-            self.data.labels, self.data.cells, settings["n_folds"], settings["folds_by"], settings["split_seed"]
+            self.data.labels, self.groups, settings["n_folds"], settings["folds_by"], settings["split_seed"]
         )
         self.data = _with_copies_reported(self.data, self.splits)
         self.parent = _parent(settings, self.data, root)
@@ -225,7 +230,7 @@ class Run:
         mine = {"settings": self.settings, "digest": self.data.digest, "parent": self._parent_record()}
         session = self._session()
         if (self.path / "run.json").exists() or session.get("of") != mine:
-            for name in ("run.json", "folds.csv", "history.csv", "predictions.parquet"):
+            for name in ("run.json", "folds.csv", "history.csv", "predictions.parquet", "monitor.parquet"):
                 (self.path / name).unlink(missing_ok=True)
             for file in self.path.glob("fold*.safetensors"):
                 file.unlink()
@@ -262,8 +267,14 @@ class Run:
         train, validation = self.splits[fold]
         if self.settings["select_on"] == "validation":
             return train, validation, validation
-        by = self.settings["folds_by"]
-        train, monitor = folds.inner(self.data.labels, train, self.data.cells, by, self.settings["split_seed"])
+        train, monitor = folds.inner(
+            self.data.labels,
+            train,
+            self.groups,
+            self.settings["folds_by"],
+            self.settings["split_seed"],
+            self.settings["inner_parts"],
+        )
         return train, monitor, validation
 
     def create(self, fold):
@@ -300,7 +311,11 @@ class Run:
         history = pd.DataFrame(fit.history)
         row = _fold_row(fold, train, self.data.labels[validation], best, last, fit, history)
         row["seconds"] = round(history["seconds"].sum() + time.perf_counter() - trained, 2)  # of all sessions
-        self._write(fold, model, history, self._prediction_rows(fold, validation, best), row)
+        tables = {"history.csv": history.drop(columns="images_per_second")}
+        tables["predictions.parquet"] = self._prediction_rows(fold, validation, best, last)
+        if self.settings["select_on"] == "inner":  # where calibration and the like may be chosen
+            tables["monitor.parquet"] = self._prediction_rows(fold, monitor, self._predict(model, monitor))
+        self._write(fold, model, tables | {"folds.csv": pd.DataFrame([row])})
         state.unlink()
         return row
 
@@ -329,11 +344,15 @@ class Run:
         images = self.images[torch.as_tensor(index, device=self.place)]
         return training.predict(model, self.settings["architecture"], images, self.recipe.precision).cpu().numpy()
 
-    def _prediction_rows(self, fold, index, logits):
-        cells = self.data.cells[index] if self.data.cells is not None else None
-        rows = pd.DataFrame({"file": self.data.files[index], "cell": cells, "fold": fold})
-        columns = pd.DataFrame(logits, columns=[f"logit_{number}" for number in range(logits.shape[1])])
-        return pd.concat([rows.assign(label=self.data.labels[index]), columns], axis=1)
+    def _prediction_rows(self, fold, index, best, last=None):
+        """A row an image: what it is, the logits (n, 24) of the best epoch, and where given of the last one."""
+        known = {"cell": self.data.cells, "patient": self.data.patients}
+        names = {name: None if values is None else values[index] for name, values in known.items()}
+        rows = pd.DataFrame({"file": self.data.files[index], **names, "fold": fold, "label": self.data.labels[index]})
+        parts = [rows, pd.DataFrame(best, columns=metrics.LOGITS)]
+        if last is not None:
+            parts.append(pd.DataFrame(last, columns=metrics.LAST_LOGITS))
+        return pd.concat(parts, axis=1)
 
     def _table(self, name):
         """What earlier folds of this run left in a table; an empty DataFrame at first."""
@@ -342,15 +361,14 @@ class Run:
             return pd.DataFrame()
         return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
 
-    def _write(self, fold, model, history, rows, row):
-        """Weights, history, predictions, and last the row in folds.csv, which says that the fold is done."""
+    def _write(self, fold, model, tables):
+        """Weights, then each table's rows of the fold; the last one, in folds.csv, says that the fold is done."""
         about = _identity(*self.path.parts[-4:], fold, self.data.digest)
         metadata = {"run": json.dumps(about)}  # one entry: safetensors writes several in random order
         with files.replacing(self.path / f"fold{fold}.safetensors") as temporary:
             state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
             safetensors.torch.save_file(state, temporary, metadata=metadata)
-        history = history.drop(columns="images_per_second")
-        for name, new in (("history.csv", history), ("predictions.parquet", rows), ("folds.csv", pd.DataFrame([row]))):
+        for name, new in tables.items():
             old = self._table(name)
             old = old[old["fold"] != fold] if len(old) else old  # a fold half written before an interruption
             table = pd.concat([old, new], ignore_index=True) if len(old) else new
@@ -388,7 +406,8 @@ def _check(settings):
         "task": TASKS,
         "architecture": tuple(architectures.TABLE),
         "start": ("random", "imagenet", "parent"),
-        "folds_by": ("image", "cell"),
+        "folds_by": folds.BY,
+        "presentation": datasets.PRESENTATIONS,
         "select_on": ("validation", "inner"),
         settings["task"]: datasets.NAMES,
     }
@@ -422,8 +441,9 @@ def _parent(settings, data, root):
     path = folder(settings["profile"], other, settings["architecture"], settings["parent"], root)
     about = record(path)
     _check_leak(path, about, settings, data)
-    if about["parameters"]["image_size"] != settings["image_size"]:
-        raise StudyError(f"{path}: was trained at another image_size; give the variation a profile of its own")
+    for name in ("image_size", "presentation"):
+        if about["parameters"][name] != settings[name]:
+            raise StudyError(f"{path}: was trained with another {name}; give the variation a profile of its own")
     for fold in settings["folds"]:
         weights(path, fold)
     return path
@@ -432,7 +452,8 @@ def _parent(settings, data, root):
 def _check_leak(path, about, settings, data):
     """The parent's images must be those that the settings name, and none of them the target's."""
     name = settings[TASKS[settings["task"]]]
-    images = datasets.load(name, size=about["parameters"]["image_size"])
+    own = about["parameters"]
+    images = datasets.load(name, size=own["image_size"], presentation=own.get("presentation", "square"))
     if data.digest in (about["data"]["digest"], images.digest):
         raise StudyError(f"{path}: was trained on {data.name}, the images of the target itself; name another data set")
     if images.digest != about["data"]["digest"]:

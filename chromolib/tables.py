@@ -250,7 +250,7 @@ def class_changes(scores, predictions, baseline="imagenet", against="two_step"):
     rows = []
     for names, _, tables in _pairs(scores, predictions, baseline, against):
         labels = [table["label"].to_numpy() for table in tables]
-        logits = [table.filter(like="logit_").to_numpy() for table in tables]
+        logits = [table.filter(regex="^logit_").to_numpy() for table in tables]
         after, before = (metrics.f1_per_class(*pair) for pair in zip(labels, logits, strict=True))
         counts = np.bincount(labels[0], minlength=len(CLASSES))
         rows += [(*names, *values) for values in zip(CLASSES, counts, 100 * (after - before), strict=True)]

@@ -34,6 +34,7 @@ class Recipe:
     """How a network is trained; the fields are the parameters of the same names in notebook 03."""
 
     batch_size: int  # images
+    steps_per_epoch: int  # batches; 0: one pass over the training images
     adam_epochs: int
     sgd_epochs: int
     adam_learning_rate: float  # peak; falls along a cosine to 1 % of it within the phase
@@ -50,7 +51,7 @@ class Recipe:
         for name in ("batch_size", "adam_learning_rate", "sgd_learning_rate", "epochs"):
             if getattr(self, name) <= 0:
                 raise StudyError(f"parameter {name!r}: {getattr(self, name)} must be above 0")
-        for name in ("adam_epochs", "sgd_epochs", "momentum", "weight_decay", "blur_sigma", "seed"):
+        for name in ("steps_per_epoch", "adam_epochs", "sgd_epochs", "momentum", "weight_decay", "blur_sigma", "seed"):
             if getattr(self, name) < 0:
                 raise StudyError(f"parameter {name!r}: {getattr(self, name)} must not be negative")
         if self.precision not in ("auto", "fp32"):
@@ -104,19 +105,24 @@ def _summary(row):
 def augment(images, blur_sigma):
     """Random flips and Gaussian blur, drawn for each image: (n, H, W) uint8 or float -> (n, H, W) float32.
 
+    Channels, (n, C, H, W), stay together.
+
     Each image is flipped horizontally with probability 1/2, vertically with probability 1/2, and blurred with a
     width drawn uniformly from 0.1 to 1 times `blur_sigma` (pixels at a side of 256; smaller images are blurred in
     proportion). Draws come from torch's generator of the images' device.
     """
-    n, height, width = images.shape
-    horizontal, vertical = torch.rand(2, n, 1, 1, device=images.device) < 0.5
-    images = torch.where(horizontal, images.flip(2), images)
-    images = torch.where(vertical, images.flip(1), images).float()
+    n, *channels, height, width = images.shape
+    one_an_image = (n, *[1] * len(channels), 1, 1)
+    horizontal, vertical = torch.rand(2, *one_an_image, device=images.device) < 0.5
+    images = torch.where(horizontal, images.flip(-1), images)
+    images = torch.where(vertical, images.flip(-2), images).float()
     if blur_sigma == 0:
         return images
     sigma = torch.empty(n, device=images.device).uniform_(0.1, 1) * blur_sigma * height / 256
     rows = _blur_matrix(height, sigma)
     columns = rows if width == height else _blur_matrix(width, sigma)
+    if channels:
+        rows, columns = rows.unsqueeze(1), columns.unsqueeze(1)  # (n, 1, side, side)
     return rows @ images @ columns.mT
 
 
@@ -190,7 +196,7 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
             "validation_accuracy": (logits.argmax(1) == truth).float().mean().item(),
             "learning_rate": optimiser.param_groups[0]["initial_lr"] * _cosine(_progress(recipe, epoch)[0]),
             "seconds": time.perf_counter() - started,
-            "images_per_second": len(train) / (trained - started),
+            "images_per_second": _images_an_epoch(train, recipe) / (trained - started),
         }
         _keep(result, model, row)
         if state:
@@ -201,9 +207,12 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
 
 
 def _train_epoch(model, architecture, optimiser, images, labels, train, recipe, epoch, result):
-    """One pass over the training images; the mean loss. Nothing in it waits for the device."""
+    """One epoch; the mean loss. Nothing in it waits for the device."""
     model.train()
-    order = train[torch.randperm(len(train), device=images.device)]
+    n, passes = _images_an_epoch(train, recipe), []
+    for _ in range(math.ceil(n / len(train))):
+        passes.append(train[torch.randperm(len(train), device=images.device)])
+    order = torch.cat(passes)[:n]
     batches = order.tensor_split(math.ceil(len(order) / recipe.batch_size))  # equal sizes: no lone last image
     begin, end = _progress(recipe, epoch)
     total = torch.zeros((), device=images.device)
@@ -214,6 +223,10 @@ def _train_epoch(model, architecture, optimiser, images, labels, train, recipe, 
         loss = _step_that_fits(model, optimiser, batch, labels[index], recipe.precision, result)
         total += loss * len(index)
     return total / len(order)
+
+
+def _images_an_epoch(train, recipe):
+    return recipe.steps_per_epoch * recipe.batch_size or len(train)
 
 
 def _step_that_fits(model, optimiser, batch, labels, precision, result):

@@ -276,7 +276,7 @@ def _homologues(predictions, draws, seed):
 
 
 def _accuracy(table):
-    return (table.filter(like="logit_").to_numpy().argmax(axis=1) == table["label"]).mean() if len(table) else np.nan
+    return (table.filter(regex="^logit_").to_numpy().argmax(axis=1) == table["label"]).mean() if len(table) else np.nan
 
 
 def near_copies(record, threshold):
@@ -359,7 +359,7 @@ def decoded_cells(found, approach):
 
 def _decoded(plain, decoded, metric, draws, seed):
     change = statistics.paired_bootstrap(decoded, plain, metric, "cell", draws, seed=seed)
-    before = metrics.scores(plain["label"].to_numpy(), plain.filter(like="logit_").to_numpy())[metric]
+    before = metrics.scores(plain["label"].to_numpy(), plain.filter(regex="^logit_").to_numpy())[metric]
     row = {metric: 100 * before, f"{metric}_decoded": 100 * (before + change.estimate)}
     return row | _in_points(f"{metric}_change", change) | {f"{metric}_p": change.p}
 

@@ -373,15 +373,17 @@ def test_bioimlab_whole(shared_data):
 def test_pki3_at_hand_and_its_65_regular_cells(shared_data):
     everything = datasets.load("pki3", shared_data, size=32)
     sizes = Counter(everything.cells.tolist())
-    assert (len(everything.files), len(sizes)) == (4596, 100)
+    assert len(sizes) == 350 and len(set(everything.patients.tolist())) == 204
+    assert everything.patients.tolist() == [cell.split(".")[0] for cell in everything.cells]
     report = "\n".join(everything.report)
-    assert "4,596 images, where the whole set has 28,136" in report
-    assert "10 cells do not have 46 images: 97002132.15.tiff (45)" in report
+    assert f"{len(everything.files):,} images, where the whole set has 28,136" in report
+    assert "28 cells do not have 46 images: 97002023.12.tiff (45)" in report
     assert "97002271.13.tiff (47)" in report
-    assert "RGBA and read as grey: 6" in report
 
     of_cir_size = datasets.load("pki3_65", shared_data, size=32)
-    chosen = np.isin(everything.cells, sorted(cell for cell, size in sizes.items() if size == 46)[:65])
+    regular = [cell for cell in dict.fromkeys(everything.cells.tolist()) if sizes[cell] == 46]  # in natural order
+    assert regular[64] == "97002184.10.tiff"  # as in the whole set
+    chosen = np.isin(everything.cells, regular[:65])
     assert len(of_cir_size.files) == 65 * 46 == 2990
     np.testing.assert_array_equal(of_cir_size.files, everything.files[chosen])
     np.testing.assert_array_equal(of_cir_size.images, everything.images[chosen])

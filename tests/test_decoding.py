@@ -130,8 +130,8 @@ def test_a_decoded_table_scores_like_its_labels():
     plain = table(np.concatenate([noisy(MALE, 6), noisy(FEMALE, 7)]), labels, cells)
     plain = plain.sample(frac=1, random_state=0)  # whose index is not 0, 1, 2, ...
     found = decoding.decoded(plain)
-    scores = metrics.scores(found["label"].to_numpy(), found.filter(like="logit_").to_numpy())
-    logits = plain.filter(like="logit_").to_numpy(np.float64)
+    scores = metrics.scores(found["label"].to_numpy(), found.filter(regex="^logit_").to_numpy())
+    logits = plain.filter(regex="^logit_").to_numpy(np.float64)
     assert scores["accuracy"] == (decoding.decode(logits, plain["cell"]) == plain["label"]).mean()
     assert scores["accuracy"] > (logits.argmax(axis=1) == plain["label"]).mean()
     assert list(found.columns) == list(plain.columns) and (found["file"] == plain["file"]).all()
@@ -140,7 +140,7 @@ def test_a_decoded_table_scores_like_its_labels():
 def test_logits_of_any_size_can_be_decoded():
     """Softmax in float32 would be 0 for all classes but one, and its logarithm infinite."""
     plain = table(1000 * np.eye(24)[MALE], np.array(MALE), "cell")
-    assert (decoding.decoded(plain).filter(like="logit_").to_numpy().argmax(axis=1) == MALE).all()
+    assert (decoding.decoded(plain).filter(regex="^logit_").to_numpy().argmax(axis=1) == MALE).all()
 
 
 def test_the_cells_where_it_hurts_come_first():

@@ -92,8 +92,8 @@ def test_labels_outside_the_classes(labels):
 
 def test_other_bad_requests():
     labels, cells = karyotypes(10)
-    with pytest.raises(StudyError, match="'patient'"):
-        folds.split(labels, cells, by="patient")
+    with pytest.raises(StudyError, match="'copy': take one of image, cell, patient"):
+        folds.split(labels, cells, by="copy")
     with pytest.raises(StudyError, match="45 names for 460 labels"):
         folds.split(labels, cells[:45], by="cell")
 

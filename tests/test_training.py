@@ -17,6 +17,7 @@ from chromolib.errors import StudyError
 
 RECIPE = training.Recipe(
     batch_size=8,
+    steps_per_epoch=0,
     adam_epochs=2,
     sgd_epochs=2,
     adam_learning_rate=1e-2,

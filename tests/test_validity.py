@@ -37,7 +37,7 @@ def write(profile, key=KEY, table=None, last=0.0, data=None, **changed):
     path.mkdir(parents=True)
     rows = []
     for fold, part in table.groupby("fold"):
-        scores = metrics.scores(part["label"].to_numpy(), part.filter(like="logit_").to_numpy())
+        scores = metrics.scores(part["label"].to_numpy(), part.filter(regex="^logit_").to_numpy())
         scores |= {f"last_{name}": scores[name] - last for name in ("macro_f1", "accuracy", "auc_ovr")}
         rows.append({"fold": fold, "n_train": 368, "n_validation": len(part), **scores})
     pd.DataFrame(rows).to_csv(path / "folds.csv", index=False)
@@ -76,7 +76,7 @@ def test_protocols_score_what_the_runs_hold():
     table = protocols()
     assert list(table["state"]) == [*["run"] * 5, "not run"]
     for name, rows in (("cell-wise, best epoch", cellwise), ("image-wise, inner selection", inner)):
-        logits, labels = rows.filter(like="logit_").to_numpy(), rows["label"].to_numpy()
+        logits, labels = rows.filter(regex="^logit_").to_numpy(), rows["label"].to_numpy()
         row = table.loc[name]
         assert row["pooled_accuracy"] == pytest.approx(100 * (logits.argmax(1) == labels).mean())
         assert row["pooled_macro_f1"] == pytest.approx(100 * metrics.scores(labels, logits)["macro_f1"])
@@ -98,7 +98,7 @@ def test_changes_are_differences_from_the_papers_protocol():
     assert list(table.index) == ["image-wise, last epoch", "cell-wise, best epoch", "cell-wise, last epoch"]
     assert table.loc["image-wise, last epoch", "change"] == pytest.approx(-3)
     right = {
-        name: (t.filter(like="logit_").to_numpy().argmax(1) == t["label"])
+        name: (t.filter(regex="^logit_").to_numpy().argmax(1) == t["label"])
         for name, t in (("a", cellwise), ("b", paper))
     }
     row = table.loc["cell-wise, best epoch"]
@@ -248,7 +248,7 @@ def test_whole_cells_are_counted_and_scored():
     assert row["protocol"] == "cell-wise"
     assert row["cells"] == row["whole"] == rows["cell"].nunique()
     decoded = decoding.decoded(rows)
-    right = (decoded.filter(like="logit_").to_numpy().argmax(1) == rows["label"]).mean()
+    right = (decoded.filter(regex="^logit_").to_numpy().argmax(1) == rows["label"]).mean()
     assert row["accuracy_decoded"] == pytest.approx(100 * right)
     assert row["accuracy_change"] == pytest.approx(row["accuracy_decoded"] - row["accuracy"])
     cells = validity.decoded_cells(found, "imagenet")
