@@ -148,9 +148,10 @@ def _load_own(model, name, path):
         model.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise StudyError(
-            f"weights {path} do not fit {name} at this image size and number of classes, or cannot be read; "
-            f"give a file that a run of the same architecture wrote ({_brief(error)})"
+            f"weights {path} do not fit {name} at this image size and number of classes, or cannot be read: "
+            f"{_misfit(path, model, error)}. Give a file that a run of the same architecture wrote"
         ) from error
+    _refuse_nan(model, path)
 
 
 def _with_imagenet_weights(name, image_size):
@@ -162,12 +163,51 @@ def _with_imagenet_weights(name, image_size):
     path = path or _undamaged(_from_hub(architecture))
     overlay = {"file": str(path), "custom_load": False}
     try:
-        return _build(architecture, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
+        model = _build(architecture, image_size, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # whatever timm's reader of this format raises, the file is to blame
         raise StudyError(
             f"ImageNet weights {path} are not a whole {architecture.timm_name} checkpoint: "
-            f"delete the file or replace it ({_brief(error)})"
+            f"{_misfit(path, _build(architecture, image_size), error)}. Delete the file or replace it"
         ) from error
+    _refuse_nan(model, path)
+    return model
+
+
+def _refuse_nan(model, path):
+    """StudyError where a weight is no number: training would only find that its loss is none."""
+    for tensor, values in model.state_dict().items():
+        if not values.isfinite().all():
+            raise StudyError(f"weights {path}: {tensor} holds NaN or infinity; get the file again, or give another")
+
+
+def _misfit(path, model, error):
+    """What is wrong with a file of weights: its first tensor that does not fit, and what the file seems to be."""
+    try:
+        found = _shapes(timm.models.load_state_dict(path))
+    except Exception:  # it cannot even be read, and `error` says why
+        return _brief(error)
+    wanted = _shapes(model.state_dict())
+    differing = [name for name in wanted | found if wanted.get(name) != found.get(name)]
+    if not differing:
+        return _brief(error)
+    has, wants = (shapes.get(differing[0], "absent") for shapes in (found, wanted))
+    return f"{differing[0]} is {has} in the file and {wants} in the network; {_resemblance(found)}"
+
+
+def _resemblance(found):
+    """Which network of the study has tensors of these names and shapes, and with how many classes, in words."""
+    with torch.device("meta"):
+        known = {name: _shapes(timm.create_model(row(name).timm_name).state_dict()) for name in TABLE}
+    likeness = {name: len(found.items() & shapes.items()) / len(found | shapes) for name, shapes in known.items()}
+    name = max(likeness, key=likeness.get)
+    if likeness[name] < 0.9:
+        return "it seems to be of none of the study's networks"
+    classes = found.get(f"{row(name).pretrained.classifier}.bias", ["unknown"])[0]
+    return f"it seems to be {name} with {classes} classes"
+
+
+def _shapes(tensors):
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _imagenet_file(architecture):

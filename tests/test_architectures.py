@@ -144,11 +144,40 @@ def test_position_tables_are_resized(no_network, name):
         assert model(torch.zeros(1, 3, 64, 64)).isfinite().all()
 
 
-def test_weights_of_another_network_in_the_folder_are_refused(no_network):
-    file = no_network / "mobilenetv3_large_100.ra_in1k.safetensors"
-    safetensors.torch.save_file(timm.create_model("tf_efficientnet_lite0").state_dict(), file)
-    with pytest.raises(StudyError, match=r"mobilenetv3_large_100\.ra_in1k\.safetensors are not a whole"):
-        small("mobilenetv3_large", weights="imagenet")
+@pytest.mark.parametrize(
+    ("held", "classes", "message"),
+    [
+        (
+            "resnet34",
+            24,
+            r"fc\.weight is \(24, 512\) in the file and \(1000, 512\) .* seems to be resnet34 with 24 classes",
+        ),
+        ("resnet50", 1000, r"layer1\.0\.conv1\.weight is \(64, 64, 1, 1\) .* seems to be resnet50 with 1000 classes"),
+        ("tf_efficientnet_lite0", 7, r"conv1\.weight is absent .* seems to be efficientnet_lite0 with 7 classes"),
+        ("regnetx_002", 1000, ".*seems to be of none of the study's networks"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_other_weights_in_the_folder_are_refused_and_named(no_network, held, classes, message, suffix):
+    checkpoint, file = timm.create_model(held, num_classes=classes).state_dict(), f"resnet34.tv_in1k.{suffix}"
+    save = safetensors.torch.save_file if suffix == "safetensors" else torch.save
+    save(checkpoint, no_network / file)
+    with pytest.raises(StudyError, match=rf"{file} are not a whole resnet34\.tv_in1k checkpoint: {message}"):
+        small("resnet34", weights="imagenet")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_their_name(no_network, tmp_path, value):
+    tensors = timm.create_model("tf_efficientnet_lite0").state_dict()
+    tensors["blocks.1.0.bn1.weight"][3] = value
+    safetensors.torch.save_file(tensors, no_network / "tf_efficientnet_lite0.in1k.safetensors")
+    with pytest.raises(StudyError, match=r"lite0\.in1k\.safetensors: blocks\.1\.0\.bn1\.weight holds NaN or infinity"):
+        small("efficientnet_lite0", weights="imagenet")
+    own = small("efficientnet_lite0").state_dict()
+    own["bn1.running_var"][0] = value
+    safetensors.torch.save_file(own, tmp_path / "fold0.safetensors")
+    with pytest.raises(StudyError, match=r"fold0\.safetensors: bn1\.running_var holds NaN"):
+        small("efficientnet_lite0", weights=tmp_path / "fold0.safetensors")
 
 
 @pytest.mark.fault(8)
