@@ -49,11 +49,11 @@ class Recipe:
 
     def __post_init__(self):
         for name in ("batch_size", "adam_learning_rate", "sgd_learning_rate", "epochs"):
-            if getattr(self, name) <= 0:
-                raise StudyError(f"parameter {name!r}: {getattr(self, name)} must be above 0")
+            if not 0 < getattr(self, name) < math.inf:  # so written, NaN is refused too
+                raise StudyError(f"parameter {name!r}: {getattr(self, name)} must be a number above 0")
         for name in ("steps_per_epoch", "adam_epochs", "sgd_epochs", "momentum", "weight_decay", "blur_sigma", "seed"):
-            if getattr(self, name) < 0:
-                raise StudyError(f"parameter {name!r}: {getattr(self, name)} must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise StudyError(f"parameter {name!r}: {getattr(self, name)} must be a number, 0 or above")
         if self.precision not in ("auto", "fp32"):
             raise StudyError(f"parameter 'precision': {self.precision!r} is neither 'auto' nor 'fp32'")
 

@@ -274,6 +274,13 @@ def test_impossible_values_are_named(field, value):
         dataclasses.replace(RECIPE, **{field: value})
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(RECIPE) if field.type is float])
+def test_what_is_no_number_is_refused_by_its_name(field, value):
+    with pytest.raises(StudyError, match=f"'{field}': {value} must be a number"):
+        dataclasses.replace(RECIPE, **{field: value})
+
+
 def test_no_epochs_at_all_is_refused():
     with pytest.raises(StudyError, match="epochs"):
         dataclasses.replace(RECIPE, adam_epochs=0, sgd_epochs=0)
