@@ -210,19 +210,26 @@ def load(name, root=None, size=256, presentation="square"):
 
 def _find(source, root):
     """The folder or archive of a set, and words on further ones, which are passed over; a folder comes first."""
-    found = [
-        entry
-        for entry in sorted(root.iterdir() if root.is_dir() else (), key=lambda entry: (entry.is_file(), entry.name))
-        if any(fnmatch.fnmatchcase(entry.name.lower(), pattern) for pattern in source.places)
-        and (entry.is_dir() or entry.name.lower().endswith(archives.SUFFIXES))
-    ]
+    try:
+        entries = sorted(root.iterdir() if root.is_dir() else (), key=lambda entry: (entry.is_file(), entry.name))
+    except OSError as error:
+        raise StudyError(f"{root}: this folder cannot be read ({error}). Give yourself the right to.") from error
+    named = [entry for entry in entries if any(fnmatch.fnmatchcase(entry.name.lower(), p) for p in source.places)]
+    found = [entry for entry in named if entry.is_dir() or entry.name.lower().endswith(archives.SUFFIXES)]
     if not found:
         raise StudyError(
             f"data set {source.name}: not in {root} (looked for a folder or archive called "
-            f"{' or '.join(source.places)}). Get it from {source.obtain} (licence: {source.licence}) and put it there, "
+            f"{' or '.join(source.places)}). {_unpack(entry.name for entry in named)}"
+            f"Get it from {source.obtain} (licence: {source.licence}) and put it there, "
             "unpacked or not, or set CHROMOLIB_DATA to the folder that has it."
         )
     return found[0], [f"{entry.name} lies beside {found[0].name} and was not read" for entry in found[1:]]
+
+
+def _unpack(names):
+    """Words on the first of these files that wants unpacking, if one does."""
+    packed = next((name for name in names if archives.PACKED.search(name)), None)
+    return f"There lies {packed}, which is not read here: unpack it first. " if packed else ""
 
 
 def _build(source, place, size, presentation):
@@ -234,13 +241,12 @@ def _build(source, place, size, presentation):
     bar = tqdm(wanted, f"reading {source.name}", len(entries), unit=" images", delay=5, mininterval=5, file=sys.stdout)
 
     def read(name, data):
-        image, mode = images.read_with_mode(data, f"{place}/{name}")
+        image, words = images.read_with_remarks(data, f"{place}/{name}")
         shown.take(position[name], image)
-        return mode
+        return words
 
-    modes = Counter(_on_all_cores(read, bar))
-    if source.stain != "natural":
-        remarks += [f"images stored as {mode} and read as grey: {n:,}" for mode, n in modes.items() if mode != "L"]
+    counts = Counter(remark for words in _on_all_cores(read, bar) for remark in words)
+    remarks += [f"images {remark}: {n:,}" for remark, n in counts.items()]
     return _dataset(source.name, source.stain, shown, entries, remarks)
 
 
@@ -309,7 +315,8 @@ def _index(source, place):
         entries = _of_these_cells(source, place, entries)
     entries.sort(key=lambda entry: _natural_order(entry.file))
     if not entries:
-        raise StudyError(f"{place}: no image in the layout of {source.name}, which is {source.example}")
+        hint = _unpack(others) or f"What lies there is called {', '.join(others[:3])}." if others else ""
+        raise StudyError(f"{place}: no image in the layout of {source.name}, which is {source.example}. {hint}")
     twice = [file for file, count in Counter(entry.file for entry in entries).items() if count > 1]
     if twice:
         raise StudyError(
@@ -320,7 +327,7 @@ def _index(source, place):
 
 def _matches(source, place):
     """[(member, match)] of the members in the layout, and the names of the files that are not."""
-    layout = re.compile(rf"(?<![^/])(?:{source.layout})$")
+    layout = re.compile(rf"(?<![^/])(?:{source.layout})$", re.IGNORECASE)
     matches, others = [], []
 
     def note(name):

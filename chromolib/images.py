@@ -1,10 +1,13 @@
 """One image file to grey values, and grey values to a square. Nothing doubtful is read silently."""
 
 import io
+import operator
 import warnings
+from math import ceil
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
+from PIL import TiffImagePlugin as tiff
 
 from chromolib.errors import StudyError
 
@@ -20,21 +23,24 @@ def read(data, name):
 
     data: the file's content as bytes; name: what a message calls it. Colour (RGB, CMYK) becomes luminance (ITU-R
     601-2, as Pillow's "L"), which leaves a grey image stored as RGB untouched. A palette or an opaque alpha channel
-    is accepted where the picture is grey all the same. Raises StudyError for anything else than one whole
-    8-bit picture: empty, no image, cut short, 16-bit or float, transparent, several pages, forged size.
+    is accepted where the picture is grey all the same. A picture is turned as its EXIF orientation says; of the
+    pictures that a telephone stores with a photograph (MPO) the first is taken. Raises StudyError for anything else
+    than one whole 8-bit picture: empty, no image, cut short, 16-bit, signed or float, transparent, several pages,
+    forged size, a TIFF whose tags contradict each other.
     """
-    return read_with_mode(data, name)[0]
+    return read_with_remarks(data, name)[0]
 
 
-def read_with_mode(data, name):
-    """As `read`, and how the file stores the picture (Pillow's mode, such as "L" or "RGB")."""
+def read_with_remarks(data, name):
+    """As `read`, and a tuple of words on what was done to the stored picture, such as "turned by its EXIF tag"."""
     if not data:
         raise StudyError(f"{name}: the file is empty. Copy it again from its source.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check(picture, name)
-            mode = picture.mode
-            picture.load()
+            remarks = _remarks(picture) + (_settle_tags(picture, name) if picture.format == "TIFF" else ())
+            picture.load()  # Pillow turns a TIFF here, and nothing else
+            ImageOps.exif_transpose(picture, in_place=True)
             grey = _grey(picture, name)
     except StudyError:
         raise
@@ -46,7 +52,7 @@ def read_with_mode(data, name):
         raise _too_large(name) from None
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise StudyError(f"{name}: damaged or cut short ({error}). Copy it again from its source.") from error
-    return grey, mode
+    return grey, remarks
 
 
 def square(image, size=256, fill=0):
@@ -129,13 +135,64 @@ def _check(picture, name):
     """Refuse by what the header says, before anything is decoded."""
     if picture.width * picture.height > MAX_PIXELS:
         raise _too_large(name)
-    if getattr(picture, "n_frames", 1) > 1:
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
         raise StudyError(f"{name}: holds {picture.n_frames} pages. Save the one that is meant as a file of its own.")
     # Pillow cuts 16-bit colour to 8 bits without a word; only the raw mode of its tiles still tells.
     if picture.mode.startswith(("I", "F")) or any(";16" in str(tile) for tile in picture.tile):
         raise StudyError(f"{name}: more than 8 bits a pixel. Scale it to 8 bits (0-255) yourself, stating how.")
     if picture.mode not in ("L", "RGB", "CMYK", "P", "LA", "RGBA"):
         raise StudyError(f"{name}: unknown pixel type {picture.mode}. Save it as an 8-bit grey image.")
+
+
+def _remarks(picture):
+    """What `read` changes in a picture that is not yet loaded."""
+    orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    changes = {
+        f"stored as {picture.mode} and read as grey": picture.mode != "L",
+        "turned as their EXIF orientation says": orientation in range(2, 9),
+        "of several pictures in a file (MPO), of which the first was read": picture.format == "MPO",
+    }
+    return tuple(words for words, changed in changes.items() if changed)
+
+
+def _settle_tags(picture, name):
+    """Refuse a TIFF that Pillow would misread without a word, and have it read only what the picture needs.
+
+    Files in the wild name more strips than their picture has; Pillow decodes the surplus ones over it.
+    """
+    tags, raw = picture.tag_v2, picture.info["compression"] == "raw"
+    kind, offsets, counts, sizes = _blocks(tags)
+    faults = {
+        "signed numbers (SampleFormat)": set(tags.get(tiff.SAMPLEFORMAT, (1,))) != {1},
+        "less than 8 bits (BitsPerSample)": set(tags.get(tiff.BITSPERSAMPLE, (1,))) & {2, 4},
+        "no word on whether 0 is black (PhotometricInterpretation)": tiff.PHOTOMETRIC_INTERPRETATION not in tags,
+        "both strips and tiles": tiff.STRIPOFFSETS in tags and tiff.TILEOFFSETS in tags,
+        "a predictor without compression": raw and tags.get(tiff.PREDICTOR, 1) != 1,
+        f"{len(offsets)} {kind}, where the picture has {len(sizes)}": len(offsets) < len(sizes),
+        f"{kind} that are too short": raw and any(map(operator.lt, counts, sizes)),
+    }
+    for fault in (words for words, present in faults.items() if present):
+        raise StudyError(f"{name}: its TIFF tags tell of {fault}. Save it as a plain 8-bit grey image.")
+    if raw:  # Pillow takes the last of several strips that each could hold the whole picture
+        needed = zip(picture.tile, offsets[: len(sizes)], strict=False)
+        picture.tile = [tile._replace(offset=offset) for tile, offset in needed]
+    return (f"with surplus {kind}, which were not read",) if len(offsets) > len(sizes) else ()
+
+
+def _blocks(tags):
+    """What the picture of a TIFF is stored in: "strips" or "tiles", where each begins, how many bytes each is said
+    to have, and how many each of those that the picture needs must have where nothing is compressed."""
+    width, height, samples = tags[tiff.IMAGEWIDTH], tags[tiff.IMAGELENGTH], tags.get(tiff.SAMPLESPERPIXEL, 1)
+    planes = samples if tags.get(tiff.PLANAR_CONFIGURATION, 1) == 2 else 1
+    if tiff.TILEOFFSETS in tags:
+        across, down = tags[tiff.TILEWIDTH], tags[tiff.TILELENGTH]
+        areas = [across * down] * (ceil(width / across) * ceil(height / down))
+        found = "tiles", tags[tiff.TILEOFFSETS], tags.get(tiff.TILEBYTECOUNTS, ())
+    else:
+        rows = min(tags.get(tiff.ROWSPERSTRIP, height), height)
+        areas = [width * min(rows, height - top) for top in range(0, height, rows)]
+        found = "strips", tags[tiff.STRIPOFFSETS], tags.get(tiff.STRIPBYTECOUNTS, ())
+    return *found, [area * samples // planes for area in areas] * planes
 
 
 def _grey(picture, name):
@@ -172,4 +229,6 @@ def _looks_like(data):
         return "a web page"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer"
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "a TIFF of a kind that is not read here"
     return "text" if start.isascii() and start.decode("ascii").isprintable() else "no known format"

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import shutil
+import struct
 import tarfile
 import zipfile
 from collections import Counter
@@ -211,6 +212,57 @@ def test_unknown_names_and_sizes():
 
 
 @pytest.mark.fault(21)
+@pytest.mark.parametrize("name", ["cir.rar", "CIR-Net.7z", "cir.tar.zst"])
+def test_an_archive_that_is_not_read_here_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"packed")
+    with pytest.raises(StudyError, match=rf"There lies {name}.*unpack it first"):
+        datasets.load("cir", tmp_path)
+    (tmp_path / "cir").mkdir()
+    (tmp_path / name).rename(tmp_path / "cir" / name)
+    with pytest.raises(StudyError, match=rf"There lies {name}.*unpack it first"):
+        datasets.load("cir", tmp_path)
+
+
+def test_endings_in_capitals_are_read(tmp_path):
+    content = {name.replace(".bmp", ".BMP"): data for name, data in drawn_bioimlab(("1",)).items()}
+    write_zip(tmp_path / "BioImLab.ZIP", content)
+    dataset = datasets.load("bioimlab", tmp_path, size=8)
+    assert len(dataset.files) == 46 and dataset.files[0] == "1/1 1a.BMP"
+
+
+def test_a_turned_image_is_reported(tmp_path):
+    """What is done to an image stands in the report, for photographs too."""
+    picture, exif, buffer = Image.fromarray(np.zeros((8, 12), np.uint8)), Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    picture.save(buffer, "JPEG", exif=exif)
+    write_folder(tmp_path / "imagenet-sample", {"a.jpg": buffer.getvalue(), "b.jpg": encoded(5, "JPEG", mode="RGB")})
+    report = datasets.load("imagenet_sample", tmp_path, size=8).report
+    assert report == (
+        "images turned as their EXIF orientation says: 1",
+        "images stored as RGB and read as grey: 1",
+    )
+
+
+def test_a_surplus_strip_is_not_drawn_over_the_image(tmp_path):
+    """In the layout of CIR, as such files occur: Pillow alone reads the zeros at their end, mean grey 0."""
+    content = {}
+    for name, data in drawn_cir().items():
+        head, entries = bytearray(data), int.from_bytes(data[4:8], "little")
+        extra = len(data)
+        for entry in range(int.from_bytes(data[entries : entries + 2], "little")):
+            begin = entries + 2 + 12 * entry
+            if int.from_bytes(data[begin : begin + 2], "little") in (273, 279):  # offsets, byte counts: two of each
+                value = int.from_bytes(data[begin + 8 : begin + 12], "little")
+                second = extra + 64 if data[begin] == 273 - 256 else value
+                struct.pack_into("<HII", head, begin + 2, 4, 2, len(head))
+                head += struct.pack("<II", value, second)
+        content[name] = bytes(head) + bytes(2000)
+    write_folder(tmp_path / "cir", content)
+    dataset = datasets.load("cir", tmp_path, size=16)
+    check_cir(dataset)
+    assert "images with surplus strips, which were not read: 48" in dataset.report
+
+
 def test_an_unknown_class_is_refused(tmp_path):
     write_folder(tmp_path / "cir", drawn_cir() | {"origin/915.7.24.tiff": encoded(1)})
     with pytest.raises(StudyError, match=r"origin/915\.7\.24\.tiff.*'24'"):
@@ -273,7 +325,7 @@ def same(one, other):
 
 def test_the_second_load_decodes_nothing(cir, monkeypatch):
     first = datasets.load("cir", cir, size=16)
-    monkeypatch.setattr(images, "read_with_mode", None)
+    monkeypatch.setattr(images, "read_with_remarks", None)
     second = datasets.load("cir", cir, size=16)
     same(first, second)
     assert isinstance(second.images, np.memmap) and not second.images.flags.writeable

@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from chromolib import images
@@ -44,8 +45,8 @@ def test_grey_files_are_read_unchanged(grey, format):
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_a_grey_picture_in_more_channels_is_untouched(grey, mode):
-    array, stored = images.read_with_mode(encoded(Image.fromarray(grey).convert(mode)), "x")
-    assert stored == mode
+    array, remarks = images.read_with_remarks(encoded(Image.fromarray(grey).convert(mode)), "x")
+    assert remarks == (f"stored as {mode} and read as grey",)
     np.testing.assert_array_equal(array, grey)
 
 
@@ -192,3 +193,142 @@ def test_the_centre_of_a_photograph_is_kept_without_bars(shape):
     top, left = (shape[0] - 20) // 2, (shape[1] - 20) // 2
     image[top : top + 20, left : left + 20] = 200
     np.testing.assert_array_equal(images.centre(image, 16), np.full((16, 16), 200))
+
+
+# TIFF tags: what each says, with tifffile as the reference
+
+
+def tiff_with_tags(data, **changed):
+    """A TIFF of tifffile with the values of some tags replaced, in place; a new value must not be longer."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages[0].tags
+        where = {name: tags[name] for name in changed}
+    data = bytearray(data)
+    for name, value in changed.items():
+        tag = where[name]
+        if value is None:  # another number, which nobody knows, in place of the tag's own
+            struct.pack_into("<H", data, tag.offset, 65000)
+        else:
+            code = {3: "H", 4: "I"}[int(tag.dtype)]
+            struct.pack_into(f"<{np.size(value)}{code}", data, tag.valueoffset, *np.atleast_1d(value))
+    return bytes(data)
+
+
+def tiff_of(array, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def tiff_by_hand(array, offsets, rows, *extra, tail=b""):
+    """A little-endian grey TIFF with any offsets of strips relative to the pixels' first byte, and further tags."""
+    height, width = array.shape
+    tags = {256: (4, [width]), 257: (4, [height]), 258: (3, [8]), 259: (3, [1]), 262: (3, [1]), 277: (3, [1])}
+    tags |= {278: (4, [rows]), 279: (4, [rows * width] * len(offsets)), 273: (4, offsets)} | dict(extra)
+    directory, values = b"", b""
+    begin = 8 + 2 + 12 * len(tags) + 4
+    pixels = begin + sum(4 * len(value) for _, value in tags.values() if len(value) > 1)
+    for number, (kind, value) in sorted(tags.items()):
+        value = [pixels + offset for offset in value] if number == 273 else value
+        packed = struct.pack(f"<{len(value)}I", *value)
+        field = packed if len(value) == 1 else struct.pack("<I", begin + len(values))
+        values += packed if len(value) > 1 else b""
+        directory += struct.pack("<HHI", number, kind, len(value)) + field
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4) + values
+    return head + array.tobytes() + tail
+
+
+@pytest.mark.parametrize("rows, offsets", [(24, [0, 24 * 16]), (2**32 - 1, [0, 24 * 16]), (16, [0, 16 * 16, 24 * 16])])
+@pytest.mark.parametrize("tail", [b"", bytes(24 * 16)], ids=["at the end", "enough bytes"])
+def test_surplus_strips_are_not_read(rows, offsets, tail):
+    """Pillow takes the first for a cut short file, and decodes the second over the picture."""
+    array = np.random.default_rng(3).integers(1, 256, (24, 16), dtype=np.uint8)
+    data = tiff_by_hand(array, offsets, rows, (279, (4, [10**6] * len(offsets))), tail=tail)
+    grey, remarks = images.read_with_remarks(data, "x")
+    np.testing.assert_array_equal(grey, array)
+    assert remarks == ("with surplus strips, which were not read",)
+
+
+def test_one_strip_of_two_is_refused():
+    """Pillow leaves the rest black."""
+    array = np.full((24, 16), 200, np.uint8)
+    assert "1 strips, where the picture has 2" in refusal(tiff_by_hand(array, [0], 12))
+
+
+@pytest.mark.parametrize("options", [{}, {"rowsperstrip": 5}, {"tile": (16, 32)}, {"photometric": "miniswhite"}])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", [{"byteorder": "<"}, {"byteorder": ">"}, {"byteorder": "<", "bigtiff": True}])
+def test_a_tiff_is_read_as_tifffile_wrote_it(options, compression, kind):
+    array = np.random.default_rng(4).integers(0, 256, (41, 37), dtype=np.uint8)
+    data = tiff_of(array, compression=compression, **kind, **options)
+    expected = 255 - array if "photometric" in options else array
+    grey, remarks = images.read_with_remarks(data, "x")
+    np.testing.assert_array_equal(grey, expected)
+    assert remarks == ()
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("options", [{}, {"rowsperstrip": 7}, {"tile": (16, 16)}])
+def test_a_coloured_tiff_in_one_plane_or_three(planes, options):
+    colours = np.random.default_rng(5).integers(0, 256, (33, 20, 3), dtype=np.uint8)
+    stored = np.moveaxis(colours, -1, 0) if planes == "separate" else colours
+    data = tiff_of(stored, photometric="rgb", planarconfig=planes, **options)
+    expected = colours @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(images.read(data, "x"), expected, atol=0.51)
+
+
+def test_reversed_bits_are_read_as_the_tag_says():
+    array = np.arange(96, dtype=np.uint8).reshape(8, 12)
+    reversed_bits = np.packbits(np.unpackbits(array[..., None], axis=2)[..., ::-1], axis=2)[..., 0]
+    data = tiff_by_hand(reversed_bits, [0], 8, (266, (3, [2])))
+    np.testing.assert_array_equal(images.read(data, "x"), array)
+
+
+def test_tags_that_change_what_pixels_mean_are_refused():
+    array = np.arange(96, dtype=np.uint8).reshape(8, 12)
+    assert "signed" in refusal(tiff_of(array.astype(np.int8)))
+    assert "less than 8 bits" in refusal(tiff_by_hand(array, [0], 8, (258, (3, [4]))))
+    assert "8 bits" in refusal(tiff_of(array.astype(np.int16)))
+    assert "PhotometricInterpretation" in refusal(tiff_with_tags(tiff_of(array), PhotometricInterpretation=None))
+    assert "too short" in refusal(tiff_with_tags(tiff_of(array), StripByteCounts=50))
+    assert "predictor" in refusal(tiff_by_hand(array, [0], 8, (317, (3, [2]))))
+    assert "both strips and tiles" in refusal(
+        tiff_by_hand(array, [0], 8, (322, (4, [16])), (323, (4, [16])), (324, (4, [0])))
+    )
+    assert "a TIFF of a kind" in refusal(
+        tiff_with_tags(tiff_of(array), PhotometricInterpretation=32803)
+    )  # a raw mosaic
+
+
+# Photographs as telephones leave them
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_followed_and_reported(format, orientation):
+    """The eight cases of the EXIF standard: where row 0 and column 0 of the stored picture belong."""
+    array = np.zeros((16, 32), np.uint8)
+    array[:8, :8], array[:8, 24:] = 240, 120  # top left, top right
+    upright = {
+        1: array,
+        2: array[:, ::-1],
+        3: array[::-1, ::-1],
+        4: array[::-1],
+        5: array.T,
+        6: np.rot90(array, -1),
+        7: array[::-1, ::-1].T,
+        8: np.rot90(array),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"tiffinfo": {274: orientation}} if format == "TIFF" else {"exif": exif}
+    grey, remarks = images.read_with_remarks(encoded(array, format, **options), "x")
+    np.testing.assert_allclose(grey.astype(int), upright, atol=3)
+    assert remarks == (() if orientation == 1 else ("turned as their EXIF orientation says",))
+
+
+def test_of_a_telephones_photograph_the_first_picture_is_read():
+    first, second = (Image.fromarray(np.full((40, 30), level, np.uint8)) for level in (200, 20))
+    grey, remarks = images.read_with_remarks(encoded(first, "MPO", save_all=True, append_images=[second]), "x")
+    np.testing.assert_allclose(grey, np.full((40, 30), 200), atol=2)
+    assert remarks == ("of several pictures in a file (MPO), of which the first was read",)
