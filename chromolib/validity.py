@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from chromolib import datasets, decoding, duplicates, folds, metrics, parameters, paths, runs, statistics, tables
+from chromolib import datasets, duplicates, folds, karyotype, metrics, parameters, paths, runs, statistics, tables
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval
 
@@ -333,10 +333,10 @@ def _whole_cells(found, draws, seed):
     for key, plain in found.predictions.items():
         if not tables.groups(plain):
             continue
-        decoded = decoding.decoded(plain)
-        cells = decoding.by_cell(plain, decoded)
+        decoded = karyotype.decoded(plain)
+        cells = karyotype.by_cell(plain, decoded)
         row = dict(zip(tables.RUN, key, strict=True))
-        row |= {"images": len(plain), "cells": len(cells), "whole": (cells["images"] >= decoding.N_CHROMOSOMES).sum()}
+        row |= {"images": len(plain), "cells": len(cells), "whole": (cells["images"] >= karyotype.N_CHROMOSOMES).sum()}
         for metric in ("macro_f1", "accuracy"):
             row |= _decoded(plain, decoded, metric, draws, seed)
         rows.append(row | {"better": (cells["change"] > 0).sum(), "worse": (cells["change"] < 0).sum()})
@@ -347,10 +347,10 @@ def _whole_cells(found, draws, seed):
 
 
 def decoded_cells(found, approach):
-    """How each cell of an approach's runs fares: DataFrame run (task, architecture), and as `decoding.by_cell`."""
+    """How each cell of an approach's runs fares: DataFrame run (task, architecture), and as `karyotype.by_cell`."""
     chosen = {key: table for key, table in found.predictions.items() if key[2] == approach and tables.groups(table)}
     rows = [
-        decoding.by_cell(table, decoding.decoded(table)).assign(run=f"{key[0]}, {key[1]}")
+        karyotype.by_cell(table, karyotype.decoded(table)).assign(run=f"{key[0]}, {key[1]}")
         for key, table in chosen.items()
     ]
     columns = ["run", "cell", "images", "plain", "decoded", "change"]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chromolib import datasets, decoding, folds, metrics, runs, validity
+from chromolib import datasets, folds, karyotype, metrics, runs, validity
 from chromolib.errors import StudyError
 
 GRID = (["q_band", "g_band"], ["resnet34"], ["imagenet", "two_step"], [0, 1])
@@ -247,7 +247,7 @@ def test_whole_cells_are_counted_and_scored():
     row = validity.whole_cells({"": nothing, "cell": found, "cell_inner": nothing}, 100).iloc[0]
     assert row["protocol"] == "cell-wise"
     assert row["cells"] == row["whole"] == rows["cell"].nunique()
-    decoded = decoding.decoded(rows)
+    decoded = karyotype.decoded(rows)
     right = (decoded.filter(regex="^logit_").to_numpy().argmax(1) == rows["label"]).mean()
     assert row["accuracy_decoded"] == pytest.approx(100 * right)
     assert row["accuracy_change"] == pytest.approx(row["accuracy_decoded"] - row["accuracy"])
