@@ -278,3 +278,10 @@ def test_one_training_step_at_the_papers_size(name):
     # Inner ones may stand still at first: timm starts ResNet's branches at zero and ConvNeXt's near it.
     changed = [not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
     assert changed[0] and changed[-1]  # next to the image, next to the logits
+
+
+def test_the_first_of_two_channels_is_also_the_third():
+    both = torch.randint(256, (3, 2, 16, 16), dtype=torch.uint8)
+    made = architectures.normalise(both, "resnet34")
+    for channel, source in enumerate((0, 1, 0)):
+        torch.testing.assert_close(made[:, channel], architectures.normalise(both[:, source], "resnet34")[:, channel])

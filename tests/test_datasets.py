@@ -478,3 +478,53 @@ def test_of_several_faults_the_first_in_order_is_told():
         datasets._on_all_cores(decode, items())
     with pytest.raises(StudyError, match="cut short"):
         datasets._on_all_cores(lambda number: None, items())
+
+
+def test_presentations_of_a_drawn_set():
+    both = datasets.load("synthetic_q", size=32, presentation="both")
+    assert both.images.shape == (552, 2, 32, 32)
+    for channel, presentation in enumerate(("square", "canvas")):
+        np.testing.assert_array_equal(
+            both.images[:, channel], datasets.load("synthetic_q", None, 32, presentation).images
+        )
+    np.testing.assert_array_equal(both.pictures, both.images[:, 0])
+    with pytest.raises(StudyError, match="'round' is not one of square, crop, canvas, both"):
+        datasets.load("synthetic_q", presentation="round")
+
+
+def test_on_canvases_a_chromosome_has_its_length(tmp_path):
+    """Of 44 rods of 40 pixels and two of 20 the short ones are drawn half as long, in their own cell's scale."""
+    found = {}
+    for cell, scale in (("1", 1), ("2", 2)):
+        for number in (f"{n}{copy}" for n in range(1, 24) for copy in "ab"):
+            picture = np.zeros((100, 30), np.uint8)
+            picture[10 : 10 + scale * (20 if number.startswith("21") else 40), 10:14] = 200
+            found[f"single_chromosomes/{cell}/{cell} {number}.bmp"] = file_of(picture)
+    write_folder(tmp_path, found)
+    dataset = datasets.load("bioimlab", tmp_path, size=64, presentation="canvas")
+    heights = (dataset.images > 20).any(axis=2).sum(axis=1)
+    assert set(heights[dataset.labels == 20]) == {29, 30} or set(heights[dataset.labels == 20]) == {29}
+    assert set(heights[dataset.labels != 20]) == {59}
+    np.testing.assert_array_equal(dataset.sizes[dataset.labels == 20, 0], [80, 80, 160, 160])
+
+
+def file_of(picture):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+def test_patients_are_the_first_part_of_a_cells_name(tmp_path):
+    cells = [f"970{patient}.{number}.tiff" for patient in (1, 2) for number in (3, 14)]
+    content = {f"single_clase/{cell}/clase7/clase7_0_{cell}": encoded(90) for cell in cells}
+    write_folder(tmp_path, content)
+    dataset = datasets.load("pki3", tmp_path, size=16)
+    assert dataset.patients.tolist() == ["9701", "9701", "9702", "9702"] == dataset.groups("patient").tolist()
+    assert dataset.groups("cell").tolist() == cells
+    assert datasets.load("synthetic_g", size=16).groups("patient")[0] == "cell01"  # the cell stands for the patient
+
+
+def test_a_part_of_pki3_says_which_of_the_65_cells_it_lacks(tmp_path):
+    write_folder(tmp_path, {"single_clase/97002089.16.tiff/clase7/clase7_0_97002089.16.tiff": encoded(90)})
+    with pytest.raises(StudyError, match=r"65 cells, of which 65 are not here.*9700TEST.6.tiff"):
+        datasets.load("pki3_65", tmp_path, size=16)

@@ -125,3 +125,19 @@ def test_duplicates_across_folds():
     parts = [(np.array([0, 1, 5]), np.array([2, 3, 4])), (np.array([2, 3, 4]), np.array([0, 1, 5]))]
     assert folds.duplicates_across(parts, images) == [(0, 0, 4), (1, 4, 0)]
     assert folds.duplicates_across(parts, rng.integers(0, 256, (6, 4, 4), dtype=np.uint8)) == []
+
+
+def test_patients_keep_all_their_cells_on_one_side():
+    labels, cells = karyotypes(40)
+    patients = np.array([f"p{int(number) // 2}" for number in np.unique(cells, return_inverse=True)[1]])
+    for train, held in folds.split(labels, patients, by="patient"):
+        assert not set(patients[train]) & set(patients[held])
+        assert not set(cells[train]) & set(cells[held])
+
+
+def test_the_monitor_may_be_a_tenth():
+    labels, cells = karyotypes(40)
+    train, _ = folds.split(labels, cells, by="cell")[0]
+    kept, monitor = folds.inner(labels, train, cells, "cell", parts=10)
+    assert len(monitor) / len(train) == pytest.approx(0.1, abs=0.03)
+    assert not set(cells[kept]) & set(cells[monitor])

@@ -332,3 +332,51 @@ def test_of_a_telephones_photograph_the_first_picture_is_read():
     grey, remarks = images.read_with_remarks(encoded(first, "MPO", save_all=True, append_images=[second]), "x")
     np.testing.assert_allclose(grey, np.full((40, 30), 200), atol=2)
     assert remarks == ("of several pictures in a file (MPO), of which the first was read",)
+
+
+# Presentations
+
+
+def rod(ground, shape=(60, 40), rows=slice(10, 50), columns=slice(18, 26)):
+    """A grey rod of 40 x 8 pixels on its ground."""
+    image = np.full(shape, ground, np.uint8)
+    image[rows, columns] = 128
+    return image
+
+
+@pytest.mark.parametrize("ground", [0, 1, 250, 255])
+def test_the_foreground_is_told_from_black_and_from_white(ground):
+    mask = images.foreground(rod(ground))
+    assert mask.sum() == 320 and mask[10:50, 18:26].all()
+    assert images.crop(rod(ground)).shape == (40, 8)
+
+
+def test_an_image_that_is_all_ground_is_shown_whole():
+    assert images.crop(np.zeros((5, 7), np.uint8)).shape == (5, 7)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_area_and_length_of_a_rod(turned):
+    area, length = images.area_and_length(rod(0).T if turned else rod(0))
+    assert area == 320
+    assert length == pytest.approx(4 * np.sqrt((40**2 - 1) / 12))  # SD of 0, 1, ..., 39
+
+
+def test_the_length_of_a_slanting_rod_is_that_along_it():
+    image = np.zeros((80, 80), np.uint8)
+    image[np.arange(50), np.arange(50)] = 200
+    assert images.area_and_length(image)[1] == pytest.approx(4 * np.sqrt(2 * (50**2 - 1) / 12))
+
+
+def test_canvases_keep_the_proportions_of_a_cell():
+    crops = [np.full((side, 5), 200, np.uint8) for side in [100] * 30 + [50]]
+    drawn = images.canvases(crops, 128)
+    heights = [len(images.crop(canvas)) for canvas in drawn]
+    assert heights[0] == 118 and heights[-1] == 59  # the 95th percentile takes up 0.92 of 128 pixels
+    centre = [np.argwhere(canvas).mean(axis=0) for canvas in drawn]
+    np.testing.assert_allclose(centre, 63.5, atol=0.5)
+
+
+def test_what_would_not_fit_on_the_canvas_is_shrunk():
+    crops = [np.full((side, side), 200, np.uint8) for side in [10] * 99 + [60]]
+    assert (images.canvases(crops, 32)[-1] > 0).all()

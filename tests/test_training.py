@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import signal
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -311,3 +312,24 @@ def test_every_image_is_seen_once_an_epoch(n, monkeypatch):
     training.fit(network(), NAME, images, torch.zeros(n, dtype=torch.int64), np.arange(n), [0], recipe)
     assert sorted(torch.cat(seen).tolist()) == list(range(n))
     assert min(len(batch) for batch in seen) > 1  # a lone image has no batch statistics
+
+
+@pytest.mark.parametrize("steps, times", [(2, {0, 1}), (9, {2, 3})])
+def test_an_epoch_may_have_a_fixed_number_of_steps(steps, times, stripes, monkeypatch):
+    """Of 30 images, 16 are one part of a pass, and 72 are two passes and a part."""
+    drawn = []
+    monkeypatch.setattr(training, "augment", lambda batch, sigma: drawn.append(batch.clone()) or batch.float())
+    train(stripes, dataclasses.replace(RECIPE, steps_per_epoch=steps, adam_epochs=1, sgd_epochs=0))
+    assert [len(batch) for batch in drawn] == [RECIPE.batch_size] * steps
+    counts = Counter(image.numpy().tobytes() for batch in drawn for image in batch)
+    assert {counts[image.numpy().tobytes()] for image in stripes[0][:30]} == times
+    assert sum(counts.values()) == steps * RECIPE.batch_size
+
+
+def test_two_channels_are_augmented_alike():
+    picture = torch.rand(6, 20, 20) * 255
+    torch.manual_seed(0)
+    one = training.augment(picture, 2.0)
+    torch.manual_seed(0)
+    two = training.augment(torch.stack([picture, picture], dim=1), 2.0)
+    torch.testing.assert_close(two, torch.stack([one, one], dim=1))
