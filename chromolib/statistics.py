@@ -39,9 +39,7 @@ def corrected_t(differences, test_to_train=1 / 4, level=0.95):
     check_level(level)
     mean, freedom = differences.mean(), len(differences) - 1
     error = _standard_error(differences.std(ddof=1), len(differences), test_to_train)
-    margin = stats.t.ppf((1 + level) / 2, freedom) * error
-    p = 2 * stats.t.sf(abs(mean) / error, freedom) if error > 0 else float(mean == 0)
-    return Interval(float(mean), float(mean - margin), float(mean + margin), float(p))
+    return _student(mean, error, freedom, level)
 
 
 def smallest_detectable(sd, n_folds=5, test_to_train=1 / 4, level=0.95, power=0.8):
@@ -108,6 +106,42 @@ def unmatched_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_
     return _difference(values[np.isfinite(values).all(axis=1)], level)
 
 
+def training_interval(parts, metric, n_boot=10_000, level=0.95, seed=0):
+    """Interval of a sum of metrics, weighted, over trainings *and* groups: about the recipes, not these networks.
+
+    parts: a list of (groups, runs), runs being a list of (weight, tables): the weight of the run's metric in the sum,
+    and its out-of-fold predictions as for `paired_bootstrap`, a table a seed, each with a column `fold`. Runs of one
+    part are on the same images, whose groups are drawn for all of them together; parts, such as two stainings, are
+    drawn apart. [("cell", [(1, a), (-1, b)])] is a gain. All runs have the same number of seeds, at least two, and the
+    same folds; the nth table of each run is of one seed.
+
+    estimate: the mean over seeds of the sum, folds pooled. Its variance is that of the draws of groups, these networks
+    given, and that of the trainings. The latter is the variance between the seeds of a fold, on the same images: what
+    the sum would be if that fold were of this seed alone, freedom (seeds - 1) in each fold. How far networks of two
+    seeds differ from image to image is in both, and counted once. The interval is Student's t with the freedom of
+    Satterthwaite (1946), as is p. Drawing trainings with replacement, the plain bootstrap, would halve the variance of
+    two seeds, and has no allowance for how few they are; simulated in benchmarks/coverage.py.
+
+    What all trainings share because they learn from nearly the same images is in no such interval.
+    """
+    check_level(level)
+    sums = [_seeds(runs, metric, groups, n_boot, [seed, number]) for number, (groups, runs) in enumerate(parts)]
+    values = sum(part for part, _ in sums)  # (1 + n_boot, seeds)
+    swaps = [_swaps(runs, metric) for _, runs in parts]
+    if len({swap.shape for swap in swaps}) > 1:
+        raise StudyError(f"parts: seeds and folds are {[swap.shape for swap in swaps]}; give the same of each")
+    luck = sum(swaps)  # (seeds, folds)
+    n_seeds, n_folds = luck.shape
+    between = luck.var(axis=0, ddof=1).sum() / n_seeds
+    apart = values[1:] - values[1:].mean(axis=1, keepdims=True)
+    counted = apart.var(axis=0, ddof=1).mean() / (n_seeds - 1)
+    drawn = np.array([part[1:].mean(axis=1).var(ddof=1) for part, _ in sums])
+    variance = drawn.sum() + max(0, between - counted)
+    freedom = np.array([n_groups - 1 for _, n_groups in sums] + [n_folds * (n_seeds - 1)])
+    squares = np.append(drawn, between) ** 2
+    return _student(values[0].mean(), np.sqrt(variance), variance**2 / max((squares / freedom).sum(), 1e-300), level)
+
+
 def holm(p_values):
     """p-values (m,) adjusted for the family-wise error (Holm 1979): reject those <= alpha. (m,) float64, in [0, 1].
 
@@ -128,6 +162,13 @@ def benjamini_hochberg(p_values):
     order = np.argsort(p, kind="stable")[::-1]
     lowered = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
     return _back(np.minimum(lowered, 1), order)
+
+
+def _student(mean, error, freedom, level):
+    """The interval of Student's t and its two-sided p; without error p is 1 for a mean of zero, else 0."""
+    margin = stats.t.ppf((1 + level) / 2, freedom) * error if error > 0 else 0
+    p = 2 * stats.t.sf(abs(mean) / error, freedom) if error > 0 else mean == 0
+    return Interval(float(mean), float(mean - margin), float(mean + margin), float(p))
 
 
 def _standard_error(sd, n_folds, test_to_train):
@@ -167,8 +208,8 @@ def _check_call(metric, groups, **frames):
         _check_table(name, frame, groups)
 
 
-def _aligned(a, b, groups):
-    """Both tables in the order of a, after making sure that they speak of the same images."""
+def _aligned(a, b, *columns):
+    """Both tables in the order of a, after making sure that they speak of the same images, alike in all `columns`."""
     unmatched = set(a["file"]) ^ set(b["file"])
     if unmatched:
         raise StudyError(
@@ -177,7 +218,7 @@ def _aligned(a, b, groups):
         )
     a = a.set_index("file", drop=False)
     b = b.set_index("file", drop=False).loc[a.index]
-    for column in ["label"] if groups is None else ["label", groups]:
+    for column in filter(None, ["label", *columns]):
         if (a[column] != b[column]).any():
             raise StudyError(
                 f"predictions_a, predictions_b: column {column} differs; compare runs of the same data set"
@@ -218,6 +259,36 @@ def _replicates(frames, metric, groups, n_boot, seed):
     counts = np.concatenate(totals).reshape(-1, len(frames), 2, metrics.N_CLASSES).astype(np.float64)
     hits, marks = counts[:, :, 0], counts[:, :, 1]
     return np.where(marks.any(axis=-1), _METRICS[metric](hits, marks), np.nan)
+
+
+def _seeds(runs, metric, groups, n_boot, seed):
+    """The weighted sum of the runs' metrics for each seed, as it is and in each draw, and the number of groups drawn.
+
+    (1 + n_boot, n_seeds) float64, int. StudyError where runs are not on the same images, or have too few seeds.
+    """
+    tables = [table for _, seeds in runs for table in seeds]
+    counts = {len(seeds) for _, seeds in runs}
+    if counts in ({0}, {1}) or len(counts) > 1:
+        raise StudyError(
+            f"seeds: runs of {sorted(counts)} seeds; give the same two or more of each, trained on each fold"
+        )
+    _check_call(metric, groups, **{f"table {number}": table for number, table in enumerate(tables)})
+    tables = [_aligned(tables[0], table, groups, "fold")[1] for table in tables]
+    values = _replicates(tables, metric, groups, n_boot, seed).reshape(1 + n_boot, len(runs), -1)  # draws, runs, seeds
+    weights = np.array([weight for weight, _ in runs])
+    return np.einsum("r,brs->bs", weights, values), tables[0][groups or "file"].nunique()
+
+
+def _swaps(runs, metric):
+    """What the weighted sum would be with one fold of one seed alone, the other folds of all seeds: (seeds, folds)."""
+    total = 0
+    for weight, seeds in runs:
+        folds = [np.unique(table["fold"], return_inverse=True)[1] for table in seeds]
+        tallies = np.stack([_tally(table, of, of.max() + 1) for table, of in zip(seeds, folds, strict=True)])
+        mean = tallies.mean(axis=0)  # (folds, 2 x 24)
+        counts = (mean.sum(axis=0) - mean + tallies).reshape(*tallies.shape[:2], 2, metrics.N_CLASSES)
+        total = total + weight * _METRICS[metric](counts[:, :, 0], counts[:, :, 1])
+    return total
 
 
 def _tally(frame, members, n_groups):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.datasets import make_moons
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
@@ -221,6 +222,99 @@ def test_cells_that_fail_together_widen_the_interval():
     # Binomial standard deviations: sqrt(0.21 / 10) = 0.145 against sqrt(0.21 / 240) = 0.030.
     assert by_cell.high - by_cell.low == pytest.approx(2 * 1.96 * 0.145, rel=0.15)
     assert by_image.high - by_image.low == pytest.approx(2 * 1.96 * 0.0296, rel=0.15)
+
+
+def trainings(misses, n_cells=6, seed=0):
+    """Tables of one run, one a seed: in each cell 24 images of each fold, of which misses[seed][fold] are wrong."""
+    n_folds = len(misses[0])
+    labels = np.tile(np.arange(24), n_cells * n_folds)
+    cells = np.repeat([f"c{i}" for i in range(n_cells)], 24 * n_folds)
+    fold = np.tile(np.repeat(np.arange(n_folds), 24), n_cells)
+    guesses = [np.where(labels < np.array(row)[fold], (labels + 1) % 24, labels) for row in misses]
+    return [predictions(labels, guess, cells, seed).assign(fold=fold) for guess in guesses]
+
+
+def test_training_interval_by_hand_where_all_cells_are_alike():
+    """Cells add no variance then, so that what is left is Student's t of the spread between seeds, fold by fold."""
+    after, before = [[2, 4, 3], [5, 4, 1]], [[6, 6, 6], [6, 6, 6]]
+    interval = statistics.training_interval(
+        [("cell", [(1, trainings(after)), (-1, trainings(before))])], "accuracy", 50
+    )
+    # In thirds of 1/24: fold 0 has 2 and 5, variance 4.5; fold 1 none; fold 2 has 3 and 1, variance 2. Of two seeds.
+    error = np.sqrt((4.5 + 2) / 2) / 3 / 24
+    t = 3.182446  # of 3 degrees of freedom, printed tables: 3.182
+    assert interval.estimate == pytest.approx((36 - 19) / 6 / 24)
+    assert interval[1:3] == pytest.approx(interval.estimate + error * np.array([-t, t]), rel=1e-6)
+    # Student's distribution with 3 degrees of freedom has a closed form.
+    x = interval.estimate / error / np.sqrt(3)
+    assert interval.p == pytest.approx(1 - 2 / np.pi * (np.arctan(x) + x / (1 + x**2)), rel=1e-6)
+
+
+def test_training_interval_counts_each_source_of_variance_once():
+    """Trainings that differ by chance from image to image only: the variance is that of images and no more."""
+    rng = np.random.default_rng(0)
+    labels, fold = np.tile(np.arange(24), 50), np.arange(1200) % 5
+    cells, halves = np.repeat([f"c{i}" for i in range(50)], 24), []
+    for _ in range(100):
+        guesses = np.where(rng.random((2, 1200)) < 0.2, (labels + 1) % 24, labels)
+        tables = [predictions(labels, guess, cells).assign(fold=fold) for guess in guesses]
+        interval = statistics.training_interval([("cell", [(1, tables)])], "accuracy", 200)
+        halves.append((interval.high - interval.low) / 2)
+    images = 0.16 / 2400  # binomial variance of the mean of 2 x 1,200 independent images
+    between = rng.chisquare(5, 10_000) / 5 * images  # as estimated from two seeds in each of five folds
+    variance = images + np.maximum(0, between - images)
+    freedom = variance**2 / (images**2 / 49 + between**2 / 5)
+    expected = np.sqrt(variance) * stats.t.ppf(0.975, freedom)  # 12 % less than if that variance were counted twice
+    assert np.mean(halves) == pytest.approx(expected.mean(), abs=3.5 * expected.std() / np.sqrt(100))
+
+
+def test_training_interval_is_about_the_recipes():
+    """Trainings of fortune 2 points: cells alone cover some 70 %, cells and trainings 95 %."""
+    rng = np.random.default_rng(1)
+    labels, n = np.tile(np.arange(24), 50), 1200
+    cells = np.repeat([f"c{i}" for i in range(50)], 24)
+    fold = np.repeat(np.arange(50) % 5, 24)
+    covered = []
+    for _ in range(200):
+        shares = 0.8 + rng.normal(0, 0.03, (2, 5))[:, fold]
+        guesses = np.where(rng.random((2, n)) < shares, labels, (labels + 1) % 24)
+        tables = [predictions(labels, guess, cells).assign(fold=fold) for guess in guesses]
+        both = statistics.training_interval([("cell", [(1, tables)])], "accuracy", 200)
+        alone = statistics.score_interval(tables[0], "accuracy", "cell", 200)
+        covered.append([interval.low <= 0.8 <= interval.high for interval in (both, alone)])
+    both, alone = np.mean(covered, axis=0)
+    assert both == pytest.approx(0.95, abs=0.054) and alone < 0.9  # 3.5 binomial standard deviations
+
+
+def test_training_interval_of_two_stainings():
+    """A contrast of gains: variances of independent parts add, and what both share cancels."""
+    a, b = trainings([[2, 4, 3], [5, 4, 1]]), trainings([[6, 6, 6], [6, 6, 6]])
+    gain = ("cell", [(1, a), (-1, b)])
+    twice = statistics.training_interval([gain, ("cell", [(1, b), (-1, a)])], "macro_f1", 50)
+    assert twice == pytest.approx(Interval(0, 0, 0, 1), abs=1e-15)
+    still = statistics.training_interval(
+        [("cell", [(0.5, a), (-0.5, b)]), ("cell", [(0.5, b), (-0.5, b)])], "accuracy", 50
+    )
+    whole = statistics.training_interval([gain], "accuracy", 50)
+    assert still[:3] == pytest.approx(np.array(whole[:3]) / 2) and still.p == pytest.approx(whole.p)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([("cell", [(1, trainings([[1, 2]]))])], r"seeds: runs of \[1\] seeds"),
+        ([("cell", [(1, trainings([[1, 2]] * 2)), (-1, trainings([[1, 2]] * 3))])], r"runs of \[2, 3\] seeds"),
+        ([("cell", [(1, trainings([[1, 2]] * 2)), (-1, trainings([[1, 2, 3]] * 2))])], "are in one only"),
+        (
+            [("cell", [(1, trainings([[1, 2]] * 2))]), ("cell", [(1, trainings([[1, 2, 3]] * 2))])],
+            "seeds and folds are",
+        ),
+        ([("cell", [(1, [t.assign(fold=f) for f, t in enumerate(trainings([[1, 2]] * 2))])])], "column fold differs"),
+    ],
+)
+def test_trainings_that_cannot_be_taken_together(parts, words):
+    with pytest.raises(StudyError, match=words):
+        statistics.training_interval(parts, "accuracy", 10)
 
 
 def spoilt(**changes):
