@@ -167,7 +167,7 @@ def main():
     kept = folder / "coverage_seeds.csv"
     done = pd.read_csv(kept) if kept.exists() and not chosen.again else pd.DataFrame()
     for world in itertools.product((2, FOLDS), (1, 2, 3), CORRELATIONS[:2]):
-        if len(done) and (done[["n_folds", "seeds", "fold_correlation"]] == world).all(axis=1).any():
+        if len(done) and (done[["n_folds", "seeds", "fold_correlation"]] == list(world)).all(axis=1).any():
             continue
         new = simulate_seeds(chosen.seeded, chosen.seed, *world).assign(seed=chosen.seed)
         done = pd.concat([done, new], ignore_index=True)

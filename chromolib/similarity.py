@@ -6,10 +6,13 @@ argument `bandwidth`. Kernels are computed in float32 (on centred features, so t
 rows, and never stored whole; sums over blocks are float64.
 """
 
+import itertools
+
 import numpy as np
+import pandas as pd
 
 from chromolib.errors import StudyError
-from chromolib.intervals import draw_counts, percentile_interval
+from chromolib.intervals import Interval, draw_counts, percentile_interval
 
 _ROWS = 1024  # of a kernel block: with 13,394 columns 55 MB
 _MEDIAN_ROWS = 20_000  # whose 2.0e8 distances take 800 MB
@@ -41,18 +44,21 @@ def embed(images, architecture="efficientnet_lite0", weights="imagenet", batch_s
     return np.concatenate(features)
 
 
-def median_bandwidth(x, y, reading="median_distance"):
+def median_bandwidth(x, y, reading="median_distance", balanced=True):
     """sigma^2 of the "median heuristic" on the pooled sample of x and y, over all pairs i < j. A float.
 
     The heuristic has two readings: "median_distance" takes sigma = median d, so sigma^2 = (median d)^2 (as hyppo
     does); "median_square_half" takes sigma^2 = median(d^2) / 2 (as alibi-detect does), a kernel half as wide.
-    Exact up to 20,000 pooled rows; beyond, exact on 20,000 rows drawn from the pool with a fixed seed.
+    balanced: as many rows of x as of y, drawn from the larger with a fixed seed [ours]; else all rows, and the median
+    is as good as that of the larger set alone. Exact up to 20,000 rows; beyond, of so many, drawn with a fixed seed.
     """
     if reading not in ("median_distance", "median_square_half"):
         raise StudyError(f"reading: {reading!r} is unknown; choose 'median_distance' or 'median_square_half'")
-    pool = np.concatenate(_scaled(x, y))
+    x, y = _scaled(x, y)
+    rng, n = np.random.default_rng(0), min(len(x), len(y))
+    pool = np.concatenate([rng.permutation(x)[:n], rng.permutation(y)[:n]] if balanced else [x, y])
     if len(pool) > _MEDIAN_ROWS:
-        pool = np.random.default_rng(0).choice(pool, _MEDIAN_ROWS, replace=False)
+        pool = rng.choice(pool, _MEDIAN_ROWS, replace=False)
     squares = _pairwise_squares(pool)
     if reading == "median_distance":
         bandwidth = float(np.median(np.sqrt(squares, out=squares), overwrite_input=True)) ** 2
@@ -88,9 +94,8 @@ def mmd2_interval(x, y, bandwidth, n_boot=1000, level=0.95, seed=0, groups=None,
     """
     if replicate not in ("distinct", "textbook"):
         raise StudyError(f"replicate: {replicate!r} is unknown; choose 'distinct' or 'textbook'")
-    groups_x, groups_y = groups or (None, None)
     x, y = _scaled(x, y, bandwidth)
-    members_x, members_y = _members(groups_x, len(x), "x"), _members(groups_y, len(y), "y")
+    members_x, members_y = _both_members(groups, x, y)
     rng = np.random.default_rng(seed)
     drawn_x, drawn_y = _draws(members_x, n_boot, rng), _draws(members_y, n_boot, rng)
     weights_x, weights_y = drawn_x[members_x], drawn_y[members_y]
@@ -102,25 +107,32 @@ def mmd2_interval(x, y, bandwidth, n_boot=1000, level=0.95, seed=0, groups=None,
     return percentile_interval(values[0], values[1:], level)
 
 
-def permutation_test(x, y, bandwidth, n_permutations=1000, seed=0):
+def permutation_test(x, y, bandwidth, n_permutations=1000, seed=0, groups=None):
     """p of the hypothesis that x and y come from one distribution: (b + 1) / (n_permutations + 1).
 
-    b counts the random relabellings of the pooled sample whose MMD^2 is at least the observed one.
+    b counts the random relabellings of the pooled sample whose MMD^2 is at least the observed one. groups: as for
+    `mmd2_interval`. Whole groups are relabelled, as many for x as x has, for what depends on each other must stay
+    together: relabelling single images raises false alarms. Where the groups of one set alone are unknown its images
+    count as groups, and the test is approximate.
     """
     if n_permutations < 1:
         raise StudyError(f"n_permutations: {n_permutations} relabellings give no p; the usual number is 1,000")
-    n, m = len(x), len(y)
-    pool = np.concatenate(_scaled(x, y, bandwidth))
-    # Rows: all images, those of x as observed, then those of x as relabelled.
-    chosen = np.ones((2 + n_permutations, n + m), np.float32)
-    chosen[1:, n:] = 0
+    x, y = _scaled(x, y, bandwidth)
+    members_x, members_y = _both_members(groups, x, y)
+    members, n_groups = np.concatenate([members_x, members_y + members_x.max() + 1]), members_x.max() + 1
+    pool = np.concatenate([x, y])
+    # Rows: all groups, those of x as observed, then those of x as relabelled.
+    chosen = np.ones((2 + n_permutations, members.max() + 1), np.float32)
+    chosen[1:, n_groups:] = 0
     chosen[2:] = np.random.default_rng(seed).permuted(chosen[2:], axis=1)
-    chosen = np.ascontiguousarray(chosen.T)  # a column is a vector of weights
+    chosen = np.ascontiguousarray(chosen.T)[members]  # (n + m, 2 + n_permutations): a column is a vector of weights
     # Sums over pairs i != j: within the chosen, of the chosen with all, within the rest, between the two.
     xx = _bilinear(pool, pool, chosen, chosen) - _sums(chosen)
     to_all = _bilinear(pool, pool, chosen, chosen[:, :1]) - _sums(chosen)
     xx, to_all, everything = xx[1:], to_all[1:], xx[0]
     yy, xy = everything - 2 * to_all + xx, to_all - xx
+    n = _sums(chosen)[1:]
+    m = len(pool) - n
     values = xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
     # The allowance is for float32 rounding: a relabelling that changes nothing must count as equal.
     reached = (values[1:] >= values[0] - 1e-6).sum()
@@ -132,6 +144,39 @@ def coral(x, y):
     x, y = _checked(x, y)
     difference = np.atleast_2d(np.cov(x, rowvar=False) - np.cov(y, rowvar=False))
     return float((difference**2).sum() / (4 * x.shape[1] ** 2))
+
+
+def coral_interval(x, y, n_boot=1000, level=0.95, seed=0, groups=None):
+    """Basic bootstrap Interval of `coral`; groups as for `mmd2_interval`. No p.
+
+    A covariance of few images is noisy, and a squared distance between noisy covariances too large; a replicate has
+    that noise twice. The basic interval, 2 estimate - percentile (Davison and Hinkley 1997, 5.2), takes it off, so the
+    estimate may lie above its middle. No covariance is drawn anew: with a = x - mean, |C_x|^2 is a sum of (a_i a_j)^2.
+    """
+    x, y = (z - z.mean(axis=0) for z in _checked(x, y))
+    members, rng = _both_members(groups, x, y), np.random.default_rng(seed)
+    weights = [_draws(part, n_boot, rng)[part] for part in members]  # (n, 1 + n_boot), (m, 1 + n_boot)
+    scale = np.sqrt(np.mean(x**2) + np.mean(y**2)) or 1.0
+    values = _coral((x / scale).astype(np.float32), (y / scale).astype(np.float32), *weights) * scale**4
+    mirrored = percentile_interval(values[0], values[1:], level)
+    return Interval(mirrored.estimate, 2 * mirrored.estimate - mirrored.high, 2 * mirrored.estimate - mirrored.low)
+
+
+def orders(features, sizes, factors, seed=0):
+    """How the order of the pairs depends on sample sizes and bandwidth: DataFrame size, bandwidth, factor, pair, mmd2.
+
+    features: {domain: (n, d)}; each pair of domains is compared. sizes: images drawn of each domain, None for all of
+    them. bandwidth: the median distance of balanced or of pooled sets, times each of `factors` (of sigma^2).
+    """
+    rng, rows = np.random.default_rng(seed), []
+    shuffled = {domain: rng.permutation(part) for domain, part in features.items()}
+    for size, (a, b) in itertools.product(sizes, itertools.combinations(features, 2)):
+        x, y = shuffled[a][:size], shuffled[b][:size]
+        for name, factor in itertools.product(("balanced", "pooled"), factors):
+            sigma2 = factor * median_bandwidth(x, y, balanced=name == "balanced")
+            row = {"size": size or "all", "bandwidth": name, "factor": factor, "pair": f"{a}-{b}"}
+            rows.append(row | {"mmd2": mmd2(x, y, sigma2)})
+    return pd.DataFrame(rows)
 
 
 def _checked(x, y):
@@ -180,12 +225,17 @@ def _pairwise_squares(pool):
     return squares
 
 
-def _bilinear(a, b, weights_a, weights_b):
+def _squared_products(a, b):
+    block = a @ b.T
+    return np.multiply(block, block, out=block)
+
+
+def _bilinear(a, b, weights_a, weights_b, kernel=_kernel):
     """w_a' K w_b for each column of the weights (len(a), r) and (len(b), r): (r,) float64."""
     total = 0.0
     for start in range(0, len(a), _ROWS):
         rows = slice(start, start + _ROWS)
-        total = total + (_kernel(a[rows], b) @ weights_b * weights_a[rows]).sum(axis=0, dtype=np.float64)
+        total = total + (kernel(a[rows], b) @ weights_b * weights_a[rows]).sum(axis=0, dtype=np.float64)
     return total
 
 
@@ -212,8 +262,29 @@ def _distinct_mean(x, weights, members, drawn):
     return np.divide(total, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
 
 
+def _coral(x, y, weights_x, weights_y):
+    """CORAL of the samples with the counts (n, r) and (m, r) of their images: (r,) float64.
+
+    With the counts' mean m and sum n the scatter is S = sum w x x' - n m m', and the trace of S_x S_y is
+    w_x' K w_y - n_y sum w_x (x m_y)^2 - n_x sum w_y (y m_x)^2 + n_x n_y (m_x m_y)^2 with K = (x y)^2.
+    """
+    sides = [(z, w, _sums(w), z.T @ w / _sums(w)) for z, w in ((x, weights_x), (y, weights_y))]  # means (d, r)
+    total = 0
+    for (a, w_a, n_a, mean_a), (b, w_b, n_b, mean_b) in itertools.product(sides, repeat=2):
+        trace = _bilinear(a, b, w_a, w_b, _squared_products)
+        trace = trace - n_b * _sums(w_a * (a @ mean_b) ** 2) - n_a * _sums(w_b * (b @ mean_a) ** 2)
+        trace = trace + n_a * n_b * _sums(mean_a * mean_b) ** 2
+        total = total + (1 if a is b else -1) * trace / ((n_a - 1) * (n_b - 1))
+    return total / (4 * x.shape[1] ** 2)
+
+
 def _sums(weights):
     return weights.sum(axis=0, dtype=np.float64)
+
+
+def _both_members(groups, x, y):
+    groups_x, groups_y = groups or (None, None)
+    return _members(groups_x, len(x), "x"), _members(groups_y, len(y), "y")
 
 
 def _members(groups, n, name):

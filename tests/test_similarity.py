@@ -50,11 +50,24 @@ def test_mmd2_of_two_points_each_by_hand():
 @pytest.mark.parametrize("rows", [7, 1024])
 def test_median_bandwidth_is_scipys(rows, monkeypatch):
     monkeypatch.setattr(similarity, "_ROWS", rows)
-    x, y = samples()
-    distances = pdist(np.concatenate([x, y]))  # 1225 of them
-    assert similarity.median_bandwidth(x, y) == pytest.approx(np.median(distances) ** 2, rel=1e-5)
-    half = similarity.median_bandwidth(x, y, reading="median_square_half")
-    assert half == pytest.approx(np.median(distances**2) / 2, rel=1e-5)
+    for x, y, balanced in ((*samples(), False), (*samples(25, 25), True)):
+        distances = pdist(np.concatenate([x, y]))
+        assert similarity.median_bandwidth(x, y, balanced=balanced) == pytest.approx(
+            np.median(distances) ** 2, rel=1e-5
+        )
+        half = similarity.median_bandwidth(x, y, "median_square_half", balanced)
+        assert half == pytest.approx(np.median(distances**2) / 2, rel=1e-5)
+
+
+def test_median_bandwidth_is_not_that_of_the_larger_set():
+    """5,000 points close together and 100 far apart: pooled the median is the former's own, balanced it is between."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3000, 4)), rng.normal(size=(60, 4)) * 8
+    own = np.median(pdist(x[:1000])) ** 2
+    assert similarity.median_bandwidth(x, y, balanced=False) == pytest.approx(own, rel=0.15)
+    equal = np.median(pdist(np.concatenate([x[:60], y]))) ** 2  # the first 60 are as good as any
+    assert equal > 5 * own and similarity.median_bandwidth(x, y) == pytest.approx(equal, rel=0.25)
+    assert similarity.median_bandwidth(x, y) == similarity.median_bandwidth(x, y)  # the draw is fixed
 
 
 def test_median_of_a_large_pool_is_close_to_the_exact_one(monkeypatch):
@@ -179,6 +192,72 @@ def test_coral_by_hand_and_by_definition():
     expected = sum(difference[i, j] ** 2 for i in range(3) for j in range(3)) / (4 * 3**2)
     assert similarity.coral(x, y) == pytest.approx(expected, rel=1e-10)
     assert similarity.coral(x, x + 5) == pytest.approx(0, abs=1e-20)
+
+
+@pytest.mark.parametrize("by_group", [False, True])
+def test_coral_interval_is_brute_force(by_group):
+    x, y = samples(d=3)
+    groups = (np.arange(30) // 3, np.arange(20) // 4) if by_group else None
+    members = groups or (np.arange(30), np.arange(20))
+    rng, values = np.random.default_rng(5), []
+    draws = [draw_counts(part.max() + 1, 100, rng).astype(int) for part in members]
+    for counts in zip(*draws, strict=True):
+        drawn = [np.repeat(z, count[of], axis=0) for z, count, of in zip((x, y), counts, members, strict=True)]
+        difference = np.cov(drawn[0], rowvar=False) - np.cov(drawn[1], rowvar=False)
+        values.append((difference**2).sum() / (4 * 3**2))
+    interval = similarity.coral_interval(x, y, n_boot=100, seed=5, groups=groups)
+    estimate = similarity.coral(x, y)
+    assert interval.estimate == pytest.approx(estimate, rel=1e-4)
+    expected = 2 * estimate - np.quantile(values, [0.975, 0.025])
+    assert interval[1:3] == pytest.approx(expected, abs=1e-4 * max(values))
+
+
+def test_coral_interval_takes_the_noise_of_few_images_off():
+    """Equal distributions: CORAL itself is always above zero, its interval holds zero."""
+    rng = np.random.default_rng(3)
+    found = [similarity.coral_interval(*rng.normal(size=(2, 40, 10)), n_boot=200, seed=seed) for seed in range(40)]
+    assert all(interval.estimate > 0 for interval in found)
+    assert np.mean([interval.low <= 0 for interval in found]) > 0.85
+
+
+def test_permutation_by_group_is_exhaustive_enumeration():
+    """Groups of unequal size: all 20 ways to give three of six to x."""
+    rng = np.random.default_rng(2)
+    of = np.repeat(np.arange(6), [1, 2, 3, 2, 2, 3])  # x has the first three
+    pool = rng.normal(size=(13, 2)) + 0.5 * rng.normal(size=(6, 2))[of] + 1.0 * (of < 3)[:, None]
+    values = []
+    for chosen in itertools.combinations(range(6), 3):
+        in_x = np.isin(of, chosen)
+        values.append(mmd2_double_loop(pool[in_x], pool[~in_x], 3.0))
+    exact = np.mean(np.array(values) >= values[0] - 1e-9)
+    assert 0.05 < exact < 0.9
+    p = similarity.permutation_test(pool[:6], pool[6:], 3.0, 20_000, groups=(of[:6], of[6:]))
+    assert p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 20_000))
+
+
+def test_permutation_by_image_gives_false_alarms_where_cells_cluster():
+    """Both sets have one distribution of cells; their images hang together."""
+    rng, alarms = np.random.default_rng(0), []
+    of = np.repeat(np.arange(8), 10)
+    for seed in range(60):
+        x, y = (rng.normal(size=(8, 3))[of] + 0.5 * rng.normal(size=(80, 3)) for _ in range(2))
+        p = [similarity.permutation_test(x, y, 3.0, 99, seed, groups) for groups in (None, (of, of))]
+        alarms.append(np.array(p) <= 0.1)
+    by_image, by_cell = np.mean(alarms, axis=0)
+    assert by_image > 0.5 and by_cell == pytest.approx(0.1, abs=0.14)  # 3.5 binomial standard deviations
+
+
+def test_orders_of_known_domains():
+    """Three clouds, the third far off: the order is the same under every size and width, and sizes are kept to."""
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(size=(n, 3)) + at for name, n, at in (("G", 60, 0), ("Q", 90, 1), ("natural", 40, 5))}
+    table = similarity.orders(features, sizes=[30, None], factors=[0.5, 2.0])
+    assert len(table) == 2 * 3 * 2 * 2 and set(table["size"]) == {30, "all"}
+    nearest = table.loc[table.groupby(["size", "bandwidth", "factor"])["mmd2"].idxmin(), "pair"]
+    assert set(nearest) == {"G-Q"}
+    whole = table[(table["size"] == "all") & (table["bandwidth"] == "pooled") & (table["factor"] == 2)].iloc[0]
+    sigma2 = 2 * similarity.median_bandwidth(features["G"], features["Q"], balanced=False)
+    assert whole["mmd2"] == pytest.approx(similarity.mmd2(features["G"], features["Q"], sigma2), abs=1e-6)
 
 
 def test_float32_kernel_against_float64_far_from_the_origin():
