@@ -13,6 +13,7 @@ CLASSES = (*(str(number) for number in range(1, 23)), "X", "Y")
 _MODULES = (
     "architectures",
     "archives",
+    "calibration",
     "claims",
     "datasets",
     "device",
@@ -37,6 +38,7 @@ _MODULES = (
     "report",
     "runs",
     "similarity",
+    "sizes",
     "slots",
     "statistics",
     "synthetic",
