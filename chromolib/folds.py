@@ -1,4 +1,7 @@
-"""Cross-validation folds, stratified by class; by image as in the paper, by cell or by patient."""
+"""Cross-validation folds, stratified by class; by image as in the paper, by cell or by patient.
+
+Whole karyotypes were kept on one side of a split by Poletti et al. in 2008 already (PubMed 19163063).
+"""
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
