@@ -1,12 +1,14 @@
-"""Data sets as square grey images with labels and cells. A new data set is one more row in `SOURCES`.
+"""Data sets as square grey images with labels and cells: those of `SOURCES`, and one's own (`chromolib.own`).
 
 Chromosomes are padded with black and resized to squares [paper], photographs are cut to squares, once; the squares are
 kept in the cache folder and mapped into memory from then on. What is irregular in a set is said in its `report`,
 never passed over.
 """
 
+import argparse
 import fnmatch
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -20,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from chromolib import archives, files, images, paths
+from chromolib import archives, files, images, own, parameters, paths
 from chromolib.errors import StudyError
 
 _FORMAT = 3  # raise it when the same files would give other squares: older caches are then left alone
@@ -84,6 +86,7 @@ class Source:
     n_images: int | None = None  # of the whole set
     n_cells: int | None = None
     only_cells: tuple[str, ...] = ()  # take these cells alone
+    own: str | None = None  # of an own set: "folders", or the name of its sheet; `places` is then its path
 
 
 class _Entry(NamedTuple):
@@ -181,6 +184,11 @@ _EMBEDDED = {"synthetic_g": "G", "synthetic_q": "Q", "photographs": "natural"}
 NAMES = (*_EMBEDDED, *_BY_NAME)
 
 
+def names():
+    """All data sets that can be loaded: NAMES, and those of parameters/dataset/."""
+    return (*NAMES, *own.names())
+
+
 def load(name, root=None, size=256, presentation="square"):
     """The data set `name` as squares of `size` pixels: Dataset, in natural order of the files.
 
@@ -197,9 +205,7 @@ def load(name, root=None, size=256, presentation="square"):
         raise StudyError(f"presentation: {presentation!r} is not one of {', '.join(PRESENTATIONS)}")
     if name in _EMBEDDED:
         return _embedded(name, size, presentation)
-    if name not in _BY_NAME:
-        raise StudyError(f"unknown data set {name!r}. Known are: {', '.join(NAMES)}")
-    source = _BY_NAME[name]
+    source = _source(name)
     place, passed_over = _find(source, Path(root) if root else paths.data())
     dataset = _cached(source, place, size, presentation)
     return replace(dataset, report=(*passed_over, *dataset.report))
@@ -208,8 +214,28 @@ def load(name, root=None, size=256, presentation="square"):
 # Finding and reading
 
 
+def _source(name):
+    """The row of a set; of an own one, made from its file."""
+    if name not in names():
+        raise StudyError(f"unknown data set {name!r}. Known are: {', '.join(names())}")
+    if name not in own.names():
+        return _BY_NAME[name]
+    if name in NAMES:
+        raise StudyError(f"parameters/dataset/{name}.yaml: {name} is a set of the study. Rename the file.")
+    said = own.describe(name)
+    example = said["layout"]
+    return Source(
+        name, said["stain"], (said["path"],), "", example, said["source"], said["licence"], own=said["layout"]
+    )
+
+
 def _find(source, root):
     """The folder or archive of a set, and words on further ones, which are passed over; a folder comes first."""
+    if source.own:
+        place = root / Path(*source.places).expanduser()
+        if not place.exists():
+            raise StudyError(f"data set {source.name}: {place} is not there. Mend `path` in the set's file.")
+        return place, []
     try:
         entries = sorted(root.iterdir() if root.is_dir() else (), key=lambda entry: (entry.is_file(), entry.name))
     except OSError as error:
@@ -298,7 +324,11 @@ def _on_all_cores(function, items):
 
 
 def _index(source, place):
-    """The entries of a set, sorted, from the names alone, and words on what is irregular."""
+    """The entries of a set, sorted, and words on what is irregular; no image is read."""
+    if source.own:
+        rows, report = own.index(place, source.own)
+        entries = sorted(itertools.starmap(_Entry, rows), key=lambda entry: _natural_order(entry.file))
+        return entries, report + _remarks_on_counts(source, entries)
     matches, others = _matches(source, place)
     report = []
     if others:
@@ -499,3 +529,35 @@ def _open(source, folder):
         report=tuple(index["report"]),
         digest=index["digest"],
     )
+
+
+# Command line: python -m chromolib.datasets
+
+
+def main(arguments=None):
+    """Read the command line; errors end it with their message."""
+    parser = argparse.ArgumentParser(prog="python -m chromolib.datasets", description="Data sets: add one's own.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    new = commands.add_parser("new", help="write parameters/dataset/<name>.yaml for a folder of one's own images")
+    new.add_argument("folder", help="class folders, or images with a sheet; unpacked or not")
+    new.add_argument("--stain", default="unknown", help="Q, G or a word of your own")
+    given = parser.parse_args(arguments)
+    try:
+        _print_new(own.new(given.folder, given.stain))
+    except StudyError as error:
+        sys.exit(str(error))
+
+
+def _print_new(name):
+    """What was found for an own set, and what can be done with it."""
+    source = _source(name)
+    entries, remarks = _index(source, _find(source, paths.data())[0])
+    counts = {"images": len(entries), "classes": len({entry.label for entry in entries})}
+    counts |= {f"{kind}s": len({getattr(entry, kind) for entry in entries} - {None}) for kind in ("cell", "patient")}
+    print(f"{parameters.path('dataset', name)}: check stain, licence and source in it.")
+    print(", ".join(f"{number:,} {kind}" for kind, number in counts.items()), *remarks, sep="\n")
+    print(f"The set is called {name}. In a profile it takes a task's place, such as `g_band: {name}`.")
+
+
+if __name__ == "__main__":
+    main()

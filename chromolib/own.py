@@ -1,0 +1,281 @@
+"""Data sets of one's own, without code: a file in parameters/dataset/ says where the images lie and what names them.
+
+    path: /data/cells      # a folder or an archive; a relative one lies in the data folder (CHROMOLIB_DATA)
+    stain: G               # Q, G, or a word of your own
+    layout: folders        # or the name of a sheet in it, such as labels.csv
+    licence: ours, not to be passed on
+    source: the laboratory, 2026
+
+folders: `<class>/<image>`, `<cell>/<class>/<image>` or `<patient>/<cell>/<class>/<image>`, one of them throughout.
+A sheet: a CSV file with the columns file and label and, where known, cell and patient.
+"""
+
+import csv
+import difflib
+import io
+import re
+from collections import Counter
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from chromolib import CLASSES, archives, files, parameters
+from chromolib.errors import StudyError
+
+KEYS = ("path", "stain", "layout", "licence", "source")
+FOLDERS = "folders"  # the layout without a sheet
+_COLUMNS = ("file", "label", "cell", "patient")
+_IMAGE = re.compile(r"\.(bmp|jpe?g|png|tiff?)$", re.IGNORECASE)
+_SHEET = re.compile(r"\.(csv|tsv|txt)$", re.IGNORECASE)
+_LABEL = re.compile(r"(?:(?:chromosome|chrom|chr|class|clase)[ _-]*)?(?:0*(\d+)(?:[.,]0+)?|([xy]))", re.IGNORECASE)
+_EXPECTED = (
+    "Expected is <class>/<image>, <cell>/<class>/<image> or <patient>/<cell>/<class>/<image>; classes: 1 to 22, X, Y."
+)
+_LISTED = 5  # faults that a message lists; all are counted
+
+
+def names():
+    """Sorted names of the own data sets."""
+    return parameters.names("dataset")
+
+
+def describe(name):
+    """What parameters/dataset/<name>.yaml says: dict of KEYS to str. StudyError where it is none or not whole."""
+    file = parameters.path("dataset", name)
+    values = parameters.load(file)
+    for key in values.keys() - set(KEYS):
+        raise StudyError(f"{file}: unknown key {key!r}{_near(key, KEYS)}. Known are: {', '.join(KEYS)}")
+    for key in KEYS:
+        if not isinstance(values.get(key), str) or not values[key].strip():
+            raise StudyError(f"{file}: {key}: needs words, has {values.get(key)!r}. Write a line `{key}: ...`")
+    if values["stain"] == "natural":
+        raise StudyError(f"{file}: stain: 'natural' is no staining; photographs are the set imagenet_sample")
+    return values
+
+
+def index(place, layout):
+    """([(member, file, label, cell, patient)] of the images of a set, words on what is irregular).
+
+    place: the folder or archive; layout: "folders" or the name of the sheet in it; label: 0..23; cell and patient: str,
+    or None for all where they are not known for all. Raises StudyError for a set without images, labels that are no
+    class, one class only, and for rows of the sheet that cannot be used: all are counted, the first five listed.
+    """
+    members = _members(place)
+    pictures = [name for name in members if _IMAGE.search(name)]
+    if not pictures:
+        packed = [name for name in members if archives.PACKED.search(name)]
+        hint = f"Unpack {packed[0]} first." if packed else "Name the folder that holds the images."
+        raise StudyError(f"{place}: no image (BMP, JPEG, PNG or TIFF) among {len(members):,} files. {hint}")
+    rows = _of_folders(place, pictures) if layout == FOLDERS else _of_sheet(place, layout, members)
+    rows, remarks = _settled(rows)
+    labels = {label for _, _, label, *_ in rows}
+    if len(labels) == 1:
+        only = CLASSES[labels.pop()]
+        raise StudyError(f"{place}: all {len(rows):,} images are of class {only}; a classifier needs two or more.")
+    absent = [name for number, name in enumerate(CLASSES) if number not in labels]
+    if absent:
+        remarks.append(f"no image of class {', '.join(absent)}")
+    left = sorted(set(pictures) - {member for member, *_ in rows})
+    if left:
+        remarks.append(f"images that {layout} does not name, left out: {len(left):,} (such as {left[0]})")
+    return rows, remarks
+
+
+def label(text):
+    """The class 0..23 that a label of a folder or sheet means (7, 07, 7.0, chr7, X, 23 = X, 24 = Y), or None."""
+    match = _LABEL.fullmatch(str(text).strip())
+    if not match:
+        return None
+    number = int(match[1]) if match[1] else len(CLASSES) - 1 + "xy".index(match[2].lower())
+    return number - 1 if 1 <= number <= len(CLASSES) else None
+
+
+def new(folder, stain="unknown"):
+    """Write parameters/dataset/<name>.yaml for a folder or archive: the name.
+
+    The name is that of the folder. A sheet in it that names files and labels is taken, otherwise the class folders.
+    Raises StudyError where there is neither, and where the file is there already.
+    """
+    place = Path(folder).expanduser().resolve()
+    if not place.exists():
+        raise StudyError(f"{place}: not there. Name the folder or archive that holds the images.")
+    name = re.sub(r"\W+", "_", archives.PACKED.sub("", place.name).lower()).strip("_")
+    file = parameters.PARAMETERS / "dataset" / f"{name}.yaml"
+    if file.exists():
+        raise StudyError(f"{file}: is there already. Edit it, or delete it to begin anew.")
+    values = {"path": str(place), "stain": stain, "layout": _layout(place), "licence": "unknown", "source": "own"}
+    index(place, values["layout"])  # refuses what cannot be used, before anything is written
+    with files.replacing(file) as path:
+        path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return name
+
+
+def _layout(place):
+    """The first sheet that names files and labels, or the word for class folders."""
+    for name in filter(_SHEET.search, _members(place)):
+        first, *_ = _text(place, name).splitlines() or [""]
+        if {"file", "label"} <= set(re.findall(r"\w+", first.lower())):
+            return name
+    return FOLDERS
+
+
+def _members(place):
+    """Names of all files but those that file managers leave behind."""
+    names = []
+    for _ in archives.members(place, names.append):  # which wants none of them
+        pass
+    return [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))]
+
+
+# Class folders
+
+
+def _of_folders(place, pictures):
+    """Rows from the folders that images lie in; what all have in common above the class says nothing."""
+    parts = [PurePosixPath(name).parts for name in pictures]
+    depths = Counter(map(len, parts))
+    if len(depths) > 1:
+        rare = min(parts, key=lambda names: depths[len(names)])
+        raise StudyError(f"{place}: images lie at different depths, such as {'/'.join(rare)}. {_EXPECTED}")
+    if depths.keys() == {1}:
+        raise StudyError(f"{place}: images lie in no folder of a class, such as {pictures[0]}. {_EXPECTED}")
+    above = list(zip(*parts, strict=True))[:-2]  # the folders of each level above the class, of all images
+    common = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, above))
+    rows, faults = [], []
+    for name, folders in zip(pictures, parts, strict=True):
+        *patient, cell = folders[common:-2] or [""]
+        rows.append((name, name, label(folders[-2]), cell, "/".join(patient)))
+        if rows[-1][2] is None:
+            faults.append(f"{name}: {folders[-2]!r} is no class")
+    _refuse(place, faults, len(rows), f"images. Rename the folders, or move the images out. {_EXPECTED}")
+    return rows
+
+
+# Sheets
+
+
+def _of_sheet(place, sheet, members):
+    """Rows from the sheet; every row that cannot be used is counted."""
+    where = f"{place}/{sheet}"
+    if sheet not in members:
+        raise StudyError(f"{place}: no sheet {sheet!r} in it. Mend `layout` in the set's file, or put the sheet there.")
+    columns, lines = _table(where, _text(place, sheet))
+    for column in columns:
+        if column not in _COLUMNS:
+            near = _near(column, _COLUMNS)
+            raise StudyError(
+                f"{where}: unknown column {column!r}{near}. Rename or remove it; known: {', '.join(_COLUMNS)}"
+            )
+    for column in ("file", "label"):
+        if columns.count(column) != 1:
+            raise StudyError(f"{where}: no column {column!r}, or several, in its first line. Mend the names there.")
+    if not lines:
+        raise StudyError(f"{where}: names no image. Add a row for each.")
+    finder, first, rows, faults = _Finder(members), {}, [], []
+    for line, values in lines:
+        row = dict(zip(columns, values, strict=False))
+        member, fault = finder.find(row["file"])
+        number = label(row.get("label", ""))
+        if not fault and number is None:
+            fault = f"label {row.get('label', '')!r} is no class (1 to 22, X or 23, Y or 24)"
+        if not fault and first.setdefault(member, line) != line:
+            fault = f"file {row['file']!r} is named again, first in row {first[member]}"
+        if any(values[len(columns) :]):
+            fault = f"{len(values)} values, where {len(columns)} columns have names"
+        if fault:
+            faults.append(f"row {line}: {fault}")
+        rows.append((member, member, number, row.get("cell", ""), row.get("patient", "")))
+    _refuse(where, faults, len(rows), "rows. Mend or remove them.")
+    return rows
+
+
+def _table(where, text):
+    """Names in the first line of a sheet, in small letters, and [(line, values)] of the others that are not empty."""
+    if "\0" in text or text.startswith("PK"):
+        raise StudyError(f"{where}: no text. Save the sheet as CSV.")
+    separator = max(";,\t", key=text.splitlines()[0].count) if text else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
+    except csv.Error as error:
+        raise StudyError(f"{where}: line {reader.line_num} cannot be read as CSV ({error}). Save it anew.") from error
+    if not lines:
+        raise StudyError(f"{where}: is empty. Its first line should be: {', '.join(_COLUMNS)}")
+    return [name.lower() for name in lines[0][1]], [(line, values) for line, values in lines[1:] if any(values)]
+
+
+def _text(place, sheet):
+    """Text of a sheet in UTF-8 or UTF-16 with or without their mark, or as Western Windows writes it."""
+    content = next(content for _, content in archives.members(place, sheet.__eq__))
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+class _Finder:
+    """Finds the file that a sheet means: with or without its folders, its ending, and the right capitals."""
+
+    def __init__(self, members):
+        self._members, self._by_name = set(members), {}
+        for member in members:
+            name = PurePosixPath(member.casefold()).name
+            for key in {name, _IMAGE.sub("", name)}:
+                self._by_name.setdefault(key, []).append(member)
+
+    def find(self, given):
+        """(member, "") or (None, what is wrong)."""
+        path = re.sub(r"^(\./)+", "", given.replace("\\", "/"))
+        if path in self._members:
+            return path, ""
+        wanted = "/" + path.casefold()
+        candidates = self._by_name.get(PurePosixPath(wanted).name, ())
+        found = [member for member in candidates if _one_ends_the_other("/" + member.casefold(), wanted)]
+        if len(found) == 1:
+            return found[0], ""
+        return None, f"file {given!r} " + (f"may be {' or '.join(found[:2])}" if found else "is not there")
+
+
+def _one_ends_the_other(path, wanted):
+    """Whether one path is the end of the other, the ending of the file left aside if it is not given."""
+    path = path if _IMAGE.search(wanted) else _IMAGE.sub("", path)
+    return path.endswith(wanted) or wanted.endswith(path)
+
+
+# Both
+
+
+def _settled(rows):
+    """The rows with None for cells and patients that are not known for all, and words on it.
+
+    A cell's name that occurs with several patients, as where cells are numbered within each, gets the patient's name.
+    """
+    remarks = []
+    members, names, labels, *groups = zip(*rows, strict=True)
+    for position, kind in enumerate(("cell", "patient")):
+        blank = groups[position].count("")
+        if blank:
+            remarks.append(
+                f"{kind}s are not known" + (f" for {blank:,} images, so for none" if blank < len(rows) else "")
+            )
+            groups[position] = (None,) * len(rows)
+    cells, patients = groups
+    pairs = set(zip(cells, patients, strict=True))
+    if None not in (cells[0], patients[0]) and len(pairs) > len(set(cells)):
+        cells = [f"{patient}/{cell}" for cell, patient in zip(cells, patients, strict=True)]
+        remarks.append("cells of several patients have the same name, so each is called <patient>/<cell>")
+    return list(zip(members, names, labels, cells, patients, strict=True)), remarks
+
+
+def _refuse(where, faults, total, ending):
+    if faults:
+        listed = "; ".join(faults[:_LISTED])
+        raise StudyError(f"{where}: {listed}. In all {len(faults):,} such among {total:,} {ending}")
+
+
+def _near(word, known):
+    found = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

@@ -1,0 +1,319 @@
+"""Own data sets: class folders and sheets as people send them, and what is wrong with some."""
+
+import io
+import shutil
+import zipfile
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from chromolib import CLASSES, datasets, own, parameters
+from chromolib.errors import StudyError
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+@pytest.fixture(autouse=True)
+def own_parameters(tmp_path, monkeypatch):
+    """A folder of parameter files of the test's own."""
+    folder = tmp_path / "parameters"
+    shutil.copytree(parameters.PARAMETERS, folder)
+    monkeypatch.setattr(parameters, "PARAMETERS", folder)
+    (folder / "dataset").mkdir(exist_ok=True)
+    return folder / "dataset"
+
+
+def picture(number):
+    """An image that tells which one it is: 10 x 6 pixels of its number."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((10, 6), number, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(place, files):
+    for name, content in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+    return place
+
+
+def write_set(folder, name, **values):
+    """The file of an own set; its values are those of a set of class folders but for what is given."""
+    said = {"stain": "G", "layout": "folders", "licence": "none", "source": "drawn"} | values
+    (folder / f"{name}.yaml").write_text("".join(f"{key}: {value}\n" for key, value in said.items()))
+
+
+def refusal(place, layout="folders"):
+    with pytest.raises(StudyError) as caught:
+        own.index(place, layout)
+    assert str(place) in str(caught.value)
+    return str(caught.value)
+
+
+def rows_of(place, layout="folders"):
+    return sorted(own.index(place, layout)[0])
+
+
+# What a label means
+
+
+@pytest.mark.parametrize("number", range(1, 25))
+def test_a_label_in_every_spelling(number):
+    spelled = [
+        f"{number}",
+        f"{number:02d}",
+        f" {number} ",
+        f"{number}.0",
+        f"{number},0",
+        f"chr{number}",
+        f"Chr {number}",
+    ]
+    spelled += [f"chromosome_{number}", f"class{number}", f"clase{number}"]
+    if number > 22:
+        spelled += [CLASSES[number - 1], CLASSES[number - 1].lower(), f"chr{CLASSES[number - 1]}"]
+    assert {own.label(text) for text in spelled} == {number - 1}
+
+
+@pytest.mark.parametrize("text", ["0", "25", "", "XY", "A", "1.5", "-1", "1a", "chr", "nan", "1e0"])
+def test_what_is_no_label(text):
+    assert own.label(text) is None
+
+
+# Class folders
+
+
+@pytest.mark.parametrize("top", ["", "cells/", "a/b/"])
+@pytest.mark.parametrize("above", ["", "cell{0}/", "patient{1}/cell{0}/"])
+def test_class_folders_with_and_without_cells_and_patients(tmp_path, top, above):
+    files = {}
+    for cell in range(4):
+        for name in ("1", "chr7", "X"):
+            files[top + above.format(cell, cell // 2) + f"{name}/{cell}{name}.PNG"] = picture(1)
+    rows, remarks = own.index(write(tmp_path / "set", files | {"Thumbs.db": b"", ".hidden/1/a.png": b""}), "folders")
+    assert sorted(member for member, *_ in rows) == sorted(files)
+    assert Counter(label for _, _, label, *_ in rows) == {0: 4, 6: 4, 22: 4}
+    expected = {
+        "": {(None, None)},
+        "cell{0}/": {(f"cell{cell}", None) for cell in range(4)},
+        "patient{1}/cell{0}/": {(f"cell{cell}", f"patient{cell // 2}") for cell in range(4)},
+    }[above]
+    assert {(cell, patient) for *_, cell, patient in rows} == expected
+    assert ("patients are not known" in remarks) == ("patient" not in above)
+    assert ("cells are not known" in remarks) == ("cell" not in above)
+    assert any("no image of class 2, 3" in remark and remark.endswith("22, Y") for remark in remarks)
+
+
+def test_cells_numbered_within_each_patient_do_not_mix(tmp_path):
+    files = {f"{patient}/{cell}/{name}/a.png": picture(1) for patient in "AB" for cell in (1, 2) for name in (1, 2)}
+    rows, remarks = own.index(write(tmp_path / "set", files), "folders")
+    assert {row[3] for row in rows} == {"A/1", "A/2", "B/1", "B/2"}
+    assert any("same name" in remark for remark in remarks)
+
+
+def test_class_folders_in_an_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "cells.zip", "w") as archive:
+        for name in ("1", "2"):
+            archive.writestr(f"set\\{name}\\a.png", picture(1))
+    assert [label for _, _, label, *_ in rows_of(tmp_path / "cells.zip")] == [0, 1]
+
+
+BAD_FOLDERS = {
+    "nothing": ({"readme.txt": b"x"}, "no image"),
+    "packed": ({"cells.rar": b"x"}, "Unpack cells.rar first"),
+    "no classes": ({"a.png": b"x", "b.png": b"x"}, "in no folder of a class"),
+    "no class names": ({f"good/{n}.png": b"x" for n in range(9)}, "'good' is no class"),
+    "labels from 0": ({f"{n}/a.png": b"x" for n in range(24)}, "'0' is no class"),
+    "one class": ({"7/a.png": b"x", "7/b.png": b"x"}, "all 2 images are of class 7"),
+    "two depths": ({"5/karyogram.png": b"x", "5/1/a.png": b"x", "5/2/b.png": b"x"}, "such as 5/karyogram.png"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FOLDERS)
+def test_bad_class_folders(tmp_path, kind):
+    files, words = BAD_FOLDERS[kind]
+    assert words in refusal(write(tmp_path / "set", files))
+
+
+# Sheets
+
+
+SHEET = "file,label,cell,patient\na.png,1,c1,p1\nsub/b.png,X,c2,p2\nc.PNG,7,c2,p2\n"
+FILES = {"a.png": picture(1), "sub/b.png": picture(2), "c.PNG": picture(3)}
+ROWS = [
+    ("a.png", "a.png", 0, "c1", "p1"),
+    ("c.PNG", "c.PNG", 6, "c2", "p2"),
+    ("sub/b.png", "sub/b.png", 22, "c2", "p2"),
+]
+
+SPELLINGS = {
+    "plain": SHEET.encode(),
+    "mark and CRLF": SHEET.replace("\n", "\r\n").encode("utf-8-sig"),
+    "semicolons": SHEET.replace(",", ";").encode(),
+    "tabs": SHEET.replace(",", "\t").encode(),
+    "UTF-16": SHEET.encode("utf-16"),
+    "old Macintosh lines": SHEET.replace("\n", "\r").encode(),
+    "quotes and blanks": SHEET.replace("c2", '" c2 "').replace("a.png", " a.png ").encode(),
+    "empty rows": (SHEET + "\n,,,\n").encode(),
+    "capitals": SHEET.replace("file,label", "File,LABEL").replace("a.png", "A.PNG").encode(),
+    "backslashes": SHEET.replace("/", "\\").encode(),
+    "without sub-folders": SHEET.replace("sub/", "").encode(),
+    "without endings": SHEET.replace(".png", "").replace(".PNG", "").encode(),
+    "the sender's folders": SHEET.replace("a.png", "C:\\cells\\a.png").encode(),
+    "labels as numbers": SHEET.replace(",X,", ",23.0,").replace(",1,", ",1.0,").replace(",7,", ",chr7,").encode(),
+    "other order": b"label;file;patient;cell\n1;a.png;p1;c1\nX;sub/b.png;p2;c2\n7;c.PNG;p2;c2\n",
+}
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_sheet_in_every_spelling(tmp_path, kind, packed):
+    place = write(tmp_path / "set", FILES | {"labels.csv": SPELLINGS[kind]})
+    if packed:
+        place = shutil.make_archive(str(tmp_path / "set"), "zip", place)
+    assert rows_of(place, "labels.csv") == ROWS
+
+
+def test_a_sheet_of_western_windows(tmp_path):
+    place = write(tmp_path / "set", {"Müller.png": picture(1), "b.png": picture(2)})
+    (place / "labels.csv").write_bytes("file;label\nMüller.png;1\nb.png;2\n".encode("cp1252"))
+    assert [row[0] for row in rows_of(place, "labels.csv")] == ["Müller.png", "b.png"]
+
+
+def test_missing_cells_classes_and_rows_are_said(tmp_path):
+    sheet = "file,label,cell\na.png,1,c1\nsub/b.png,2,\n"
+    rows, remarks = own.index(write(tmp_path / "set", FILES | {"s.csv": sheet.encode()}), "s.csv")
+    assert [row[3:] for row in rows] == [(None, None)] * 2
+    assert "cells are not known for 1 images, so for none" in remarks
+    assert "images that s.csv does not name, left out: 1 (such as c.PNG)" in remarks
+    assert any("no image of class 3" in remark and remark.endswith("X, Y") for remark in remarks)
+
+
+BAD_SHEETS = {
+    "missing file": (
+        "file,label\na.png,1\nz.png,2\n",
+        ["row 3: file 'z.png' is not there", "In all 1 such among 2 rows"],
+    ),
+    "unknown label": ("file,label\na.png,1\nb.png,25\n", ["row 3: label '25' is no class", "Mend or remove"]),
+    "labels from 0": ("file,label\na.png,0\nb.png,1\n", ["row 2: label '0' is no class"]),
+    "unknown column": ("file,label,cel\na.png,1,x\n", ["unknown column 'cel'", "did you mean 'cell'?"]),
+    "no label column": ("file,cell\na.png,1\n", ["no column 'label'", "first line"]),
+    "no names of columns": ("a.png,1\nb.png,2\n", ["unknown column 'a.png'"]),
+    "a file twice": ("file,label\na.png,1\nA.png,2\n", ["row 3: file 'A.png' is named again, first in row 2"]),
+    "an ambiguous file": ("file,label\na.png,1\nd.png,2\n", ["row 3: file 'd.png' may be one/d.png or two/d.png"]),
+    "one class": ("file,label\na.png,1\nb.png,1\n", ["all 2 images are of class 1"]),
+    "an Excel file": ("PK\x03\x04 and so on", ["no text", "Save the sheet as CSV"]),
+    "an empty file": ("", ["is empty", "file, label, cell, patient"]),
+    "only names": ("file,label\n", ["names no image"]),
+    "a row too long": ("file,label\na.png,1\nb.png,2,3,4\n", ["row 3: 4 values, where 2 columns have names"]),
+    "no file": ("file,label\n,1\nb.png,2\n", ["row 2: file '' is not there"]),
+    "a path that leads out": (
+        "file,label\n../../etc/a.txt,1\nb.png,2\n",
+        ["row 2: file '../../etc/a.txt' is not there"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SHEETS)
+def test_a_bad_sheet_gives_its_message(tmp_path, kind):
+    sheet, words = BAD_SHEETS[kind]
+    files = {"a.png": b"x", "b.png": b"x", "one/d.png": b"x", "two/d.png": b"x", "sheet.csv": sheet.encode()}
+    message = refusal(write(tmp_path / "set", files), "sheet.csv")
+    assert all(word in message for word in words), message
+
+
+def test_all_bad_rows_are_counted_and_five_are_listed(tmp_path):
+    sheet = "file,label\na.png,1\n" + "".join(f"gone{n}.png,2\n" for n in range(300))
+    message = refusal(write(tmp_path / "set", FILES | {"s.csv": sheet.encode()}), "s.csv")
+    assert message.count("is not there") == 5 and "In all 300 such among 301 rows" in message
+    assert "row 3:" in message and "row 7:" in message and "row 8:" not in message
+
+
+def test_an_absent_sheet(tmp_path):
+    assert "no sheet 'labels.csv'" in refusal(write(tmp_path / "set", FILES), "labels.csv")
+
+
+# The file of a set, and loading it
+
+
+def test_an_own_set_loads_by_its_name(tmp_path, own_parameters):
+    place = write(tmp_path / "set", FILES | {"labels.csv": SHEET.encode()})
+    write_set(own_parameters, "mine", path=place, layout="labels.csv", stain="C")
+    assert "mine" in datasets.names() and "mine" not in datasets.NAMES
+    dataset = datasets.load("mine", size=10)
+    assert (dataset.name, dataset.stain) == ("mine", "C")
+    assert dataset.files.tolist() == ["a.png", "c.PNG", "sub/b.png"]
+    assert dataset.images[:, 5, 5].tolist() == [1, 3, 2]
+    assert (dataset.labels.tolist(), dataset.cells.tolist()) == ([0, 6, 22], ["c1", "c2", "c2"])
+    assert dataset.patients.tolist() == ["p1", "p2", "p2"]
+    assert any("do not have 46 images" in remark for remark in dataset.report)
+    assert datasets.load("mine", size=10).digest == dataset.digest  # from the cache
+
+
+def test_a_changed_sheet_is_seen(tmp_path, own_parameters):
+    place = write(tmp_path / "set", FILES | {"labels.csv": SHEET.encode()})
+    write_set(own_parameters, "mine", path=place, layout="labels.csv")
+    assert datasets.load("mine", size=10).labels[0] == 0
+    (place / "labels.csv").write_text(SHEET.replace("a.png,1", "a.png,12"))
+    assert datasets.load("mine", size=10).labels[0] == 11
+
+
+def test_a_relative_path_lies_in_the_data_folder(tmp_path, own_parameters):
+    write(tmp_path / "data" / "set", {"1/a.png": picture(1), "2/b.png": picture(2)})
+    write_set(own_parameters, "mine", path="set")
+    assert len(datasets.load("mine", tmp_path / "data", size=10).files) == 2
+    with pytest.raises(StudyError, match="set is not there"):
+        datasets.load("mine", tmp_path, size=10)
+
+
+BAD_FILES = {
+    "unknown key": ({"path": "x", "stian": "G"}, r"unknown key 'stian'; did you mean 'stain'"),
+    "no path": ({}, r"path: needs words"),
+    "a number": ({"path": 7}, r"path: needs words, has 7"),
+    "natural": ({"path": "x", "stain": "natural"}, r"no staining"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_of_a_set(own_parameters, kind):
+    values, words = BAD_FILES[kind]
+    write_set(own_parameters, "mine", **values)
+    with pytest.raises(StudyError, match=words):
+        datasets.load("mine")
+
+
+def test_a_name_of_the_study_is_refused(own_parameters, tmp_path):
+    write_set(own_parameters, "cir", path=tmp_path)
+    with pytest.raises(StudyError, match=r"cir is a set of the study. Rename"):
+        datasets.load("cir")
+
+
+# A file made for a folder
+
+
+@pytest.mark.parametrize("sheet", [None, "labels.csv"])
+def test_new_writes_what_is_needed(tmp_path, own_parameters, sheet, capsys):
+    files = FILES | {"labels.csv": SHEET.encode()} if sheet else {"1/a.png": picture(1), "X/b.png": picture(2)}
+    place = write(tmp_path / "My cells 2026", files | {"readme.txt": b"cells of 2026\nthree, of them"})
+    datasets.main(["new", str(place), "--stain", "G"])
+    printed = capsys.readouterr().out
+    assert "my_cells_2026" in printed and f"{3 if sheet else 2} images" in printed and "no image of class" in printed
+    assert own.describe("my_cells_2026") == {
+        "path": str(place),
+        "stain": "G",
+        "layout": sheet or "folders",
+        "licence": "unknown",
+        "source": "own",
+    }
+    assert len(datasets.load("my_cells_2026", size=10).files) == (3 if sheet else 2)
+    with pytest.raises(SystemExit, match=r"my_cells_2026\.yaml: is there already"):
+        datasets.main(["new", str(place)])
+
+
+def test_new_leaves_nothing_behind_for_a_folder_that_cannot_be_read(tmp_path, own_parameters):
+    with pytest.raises(SystemExit, match="no image"):
+        datasets.main(["new", str(write(tmp_path / "set", {"a.txt": b"x"}))])
+    with pytest.raises(SystemExit, match="not there"):
+        datasets.main(["new", str(tmp_path / "nowhere")])
+    assert list(own_parameters.iterdir()) == []
