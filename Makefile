@@ -5,7 +5,7 @@ BIN := .venv/bin
 # ONLY=trainings leaves the other notebooks out.  CUDA_VISIBLE_DEVICES=0,1 takes only those GPUs.
 GRAPH = $(BIN)/snakemake $(ONLY) --profile workflow/profiles/local --quiet rules --config
 
-.PHONY: setup demo test lab study plan reference verify benchmark
+.PHONY: setup demo test lab study plan new-data reference verify benchmark
 
 setup: .venv/installed
 
@@ -26,6 +26,10 @@ study: setup
 # Hours and disk beforehand; DEVICE="NVIDIA H100 80GB HBM3" takes the speeds measured there.
 plan: setup
 	$(BIN)/python -m chromolib.plan $(PROFILE) $(if $(DEVICE),--device '$(DEVICE)')
+
+# Your own images: writes parameters/dataset/<name>.yaml for a folder, and prints what it found.
+new-data: setup
+	$(BIN)/python -m chromolib.datasets new '$(FOLDER)' $(if $(STAIN),--stain '$(STAIN)')
 
 reference: setup
 	$(BIN)/python -m chromolib.report publish $(PROFILE)

@@ -30,6 +30,7 @@ _MODULES = (
     "intervals",
     "measures",
     "metrics",
+    "own",
     "parameters",
     "paths",
     "photographs",
