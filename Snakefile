@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from chromolib import parameters, paths, slots
+from chromolib import TASKS, parameters, paths, slots
 
 PROFILE = config.get("profile", "demo")
 FILES = [str(file) for file in parameters.profile_files(PROFILE)]  # the later one before the earlier
@@ -57,7 +57,7 @@ def options(files):
 def parent(wildcards):
     """The run on the other task that a run begins from, if its approach has one."""
     name = parameters.load(parameters.path("approach", wildcards.approach))["parent"]
-    other = parameters.TASKS[wildcards.task]
+    other = TASKS[wildcards.task]
     return f"{RUNS}/{other}/{wildcards.architecture}/{name}/run.json" if name else []
 
 

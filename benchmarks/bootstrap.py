@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from chromolib import paths, statistics
+from chromolib import metrics, paths, statistics
 
 FOLDER = paths.ROOT / "runs" / "reference" / "mini" / "q_band" / "efficientnet_lite0"
 
@@ -20,7 +20,7 @@ FOLDER = paths.ROOT / "runs" / "reference" / "mini" / "q_band" / "efficientnet_l
 def scipys(a, b, n_boot):
     """The ends of SciPy's percentile interval of Macro-F1(a) - Macro-F1(b), cells drawn with replacement."""
     labels, cells = a["label"].to_numpy(), a["cell"].to_numpy()
-    guesses = [frame.filter(regex="^logit_").to_numpy().argmax(axis=1) for frame in (a, b)]
+    guesses = [metrics.arrays(frame)[1].argmax(axis=1) for frame in (a, b)]
     score = partial(f1_score, labels=range(24), average="macro", zero_division=0)
     images = [np.flatnonzero(cells == cell) for cell in np.unique(cells)]
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from chromolib import device, metrics, tables
+from chromolib import metrics, provenance, tables
 
 SETS = {"q_band": (5_474, 119), "g_band": (2_986, 65)}
 ARCHITECTURES = [f"network {number}" for number in range(11)]
@@ -26,7 +26,7 @@ def simulated(n, cells, right, rng):
     logits = pd.DataFrame(np.eye(24, dtype=np.float32)[guesses], columns=[f"logit_{i}" for i in range(24)])
     table = pd.DataFrame(columns | {"label": labels}).join(logits)
     parts = [table[table["fold"] == fold] for fold in range(5)]
-    rows = [metrics.scores(part["label"].to_numpy(), part.filter(regex="^logit_").to_numpy()) for part in parts]
+    rows = [metrics.scores(*metrics.arrays(part)) for part in parts]
     sizes = {"n_validation": [len(part) for part in parts], "n_train": [n - len(part) for part in parts]}
     return table, pd.DataFrame(rows).assign(fold=range(5), **sizes)
 
@@ -42,7 +42,7 @@ def main():
     start = time.perf_counter()
     table = tables.gains(pd.concat(scores, ignore_index=True), predictions, draws=DRAWS)
     seconds = time.perf_counter() - start
-    print(f"{len(table)} comparisons x {DRAWS} draws: {seconds:.1f} s; {device.describe()}")
+    print(f"{len(table)} comparisons x {DRAWS} draws: {seconds:.1f} s; {provenance.hardware()}")
 
 
 if __name__ == "__main__":

@@ -9,51 +9,14 @@ import importlib
 __version__ = "0.1.0"
 
 CLASSES = (*(str(number) for number in range(1, 23)), "X", "Y")
-
-_MODULES = (
-    "architectures",
-    "archives",
-    "calibration",
-    "claims",
-    "datasets",
-    "device",
-    "duplicates",
-    "errors",
-    "execute",
-    "figures",
-    "files",
-    "folds",
-    "gradcam",
-    "images",
-    "karyotype",
-    "localisation",
-    "intervals",
-    "measures",
-    "metrics",
-    "own",
-    "parameters",
-    "paths",
-    "photographs",
-    "plan",
-    "provenance",
-    "report",
-    "runs",
-    "similarity",
-    "sizes",
-    "slots",
-    "statistics",
-    "synthetic",
-    "tables",
-    "training",
-    "validity",
-)
+TASKS = {"q_band": "g_band", "g_band": "q_band"}  # each target and its other staining
+N_CHROMOSOMES = 46  # of a normal cell
 
 
 def __getattr__(name):
-    if name in _MODULES:
+    try:
         return importlib.import_module(f"chromolib.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"chromolib.{name}":
+            raise  # a package that the module needs
     raise AttributeError(f"module 'chromolib' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted([*globals(), *_MODULES])

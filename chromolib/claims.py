@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from chromolib import architectures as networks
-from chromolib import parameters, paths, statistics, tables
+import chromolib
+from chromolib import TASKS, parameters, paths, statistics, tables
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval
 
@@ -24,19 +24,6 @@ _TOGETHER = 0.95  # level of all intervals of a claim
 _AT_LEAST = 4  # architectures for a correlation: Fisher's interval has no width for fewer
 _LISTS = {"tasks", "architectures", "approaches"}  # of a part
 _PAPER = ("q_band", "g_band", "natural", "embedder", "image_size", "epochs", "folds", "folds_by", "select_on")
-
-
-class Evidence(NamedTuple):
-    """What claims are judged by.
-
-    scores: as of `runs.collect`; predictions and records: {(task, architecture, approach): table, content of run.json};
-    similarities: the table of notebook 02, or None.
-    """
-
-    scores: pd.DataFrame
-    predictions: dict
-    records: dict
-    similarities: pd.DataFrame | None = None
 
 
 class _Number(NamedTuple):
@@ -53,7 +40,7 @@ class _Number(NamedTuple):
         return self.part["measure"]
 
     def title(self):
-        first = networks.row(self.architecture).title if self.architecture else self.measure
+        first = chromolib.architectures.row(self.architecture).title if self.architecture else self.measure
         return ", ".join([first, *(word for word in (self.task, self.approach, self.reading) if word)])
 
     def keys(self, evidence):
@@ -86,7 +73,7 @@ def load(file=None):
 
 
 def judge(content, evidence, draws=10_000, seed=0):
-    """The verdicts on `content`, as of `load`: two DataFrames, a row per claim and a row per part.
+    """The verdicts on `content`, as of `load`, by a `runs.Results`: two DataFrames, a row per claim and a row per part.
 
     claims: claim, statement, verdict, paper, ours (each number with its interval), basis (runs, folds, data sets),
     remark (what was replaced or is missing, and where the size differs). parts: claim, measure, what, paper, holds,
@@ -171,7 +158,7 @@ def _correlation(number, evidence, level, draws, seed):
     gains = [
         _folds(evidence, a).mean() - _folds(evidence, b).mean() for a, b in zip(keys[::2], keys[1::2], strict=True)
     ]
-    sizes = [np.log10(networks.describe(name, 224)["parameters"]) for _, name, _ in keys[::2]]
+    sizes = [np.log10(chromolib.architectures.describe(name, 224)["parameters"]) for _, name, _ in keys[::2]]
     found = stats.pearsonr(sizes, gains)
     return Interval(float(found.statistic), *map(float, found.confidence_interval(level)))
 
@@ -304,7 +291,7 @@ def _check(where, part):
         wanted |= {"baseline"}
     if part.keys() != wanted:
         raise StudyError(f"{where}: a part has {', '.join(sorted(part))}; needed are {', '.join(sorted(wanted))}")
-    known = {"tasks": parameters.TASKS, "architectures": networks.TABLE, "approaches": parameters.names("approach")}
+    known = {"tasks": TASKS, "architectures": chromolib.architectures.TABLE, "approaches": parameters.names("approach")}
     known |= {"measure": _MEASURES, "baseline": known["approaches"]}
     for name in wanted - {"paper", "holds"}:
         unknown = set(part[name] if name in _LISTS else [part[name]]) - set(known[name])

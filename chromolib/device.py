@@ -3,9 +3,7 @@
 import contextlib
 import ctypes
 import os
-import platform
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -100,23 +98,3 @@ def _keep_freed_memory():
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
-
-
-def describe():
-    """The hardware as provenance: dict with device, processor, cores, threads, memory_gib."""
-    device = choose()
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "bfloat16": has_fast_bfloat16(device),
-    }
-
-
-def _processor():
-    with contextlib.suppress(OSError, StopIteration):  # Linux only; elsewhere platform knows
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return platform.processor()

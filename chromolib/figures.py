@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 from scipy.spatial.distance import cdist, pdist
 from sklearn.decomposition import PCA
 
-from chromolib import CLASSES, measures
+from chromolib import CLASSES, measures, metrics
 
 PALETTE = sns.color_palette("colorblind")
 APPROACH_COLOURS = dict(zip(("scratch", "imagenet", "two_step", "intermediate"), PALETTE, strict=False))
@@ -304,8 +304,8 @@ def f1_per_class(f1, labels):
 
 def worst_mistakes(data, predictions, count=12):
     """The misclassified images whose true class got the lowest probability; `predictions` as in a run's table."""
-    logits = predictions.filter(regex="^logit_").to_numpy(np.float64)
-    labels, guesses = predictions["label"].to_numpy(), logits.argmax(1)
+    labels, logits = metrics.arrays(predictions)
+    guesses = logits.argmax(1)
     margin = logits[np.arange(len(labels)), labels] - np.logaddexp.reduce(logits, axis=1)  # log of the probability
     worst = [row for row in np.argsort(margin) if guesses[row] != labels[row]][:count]
     place = {file: number for number, file in enumerate(data.files)}
@@ -456,10 +456,14 @@ def coverage(table):
 # ---------------------------------------------------------------------------------------------- 05 Grad-CAM
 
 
-def _overlay(images, maps):
-    from chromolib import gradcam  # brings torch, which the other figures do without
+def overlay(images, maps, strength=0.5):
+    """Jet colours over the images: (n, H, W) uint8 and (n, H, W) in [0, 1] -> (n, H, W, 3) uint8.
 
-    return gradcam.overlay(images, maps)
+    strength: share of the colour in the mixture, 0 (image only) to 1 (map only).
+    """
+    colours = plt.get_cmap("jet")(np.asarray(maps))[..., :3] * 255
+    grey = np.asarray(images)[..., None]
+    return np.round((1 - strength) * grey + strength * colours).astype(np.uint8)
 
 
 def grad_cam_cases(kinds, images, labels, maps, guesses):
@@ -473,7 +477,7 @@ def grad_cam_cases(kinds, images, labels, maps, guesses):
         _show(row[0], images[number], f"{kinds[number]}: class {CLASSES[labels[number]]}")
         for axis, (approach, heat) in zip(row[1:], maps.items(), strict=True):
             guess = guesses[approach].iloc[number]
-            _show(axis, _overlay(images[number], heat[number]))
+            _show(axis, overlay(images[number], heat[number]))
             weight = "normal" if guess == labels[number] else "bold"
             axis.set_title(f"{approach}: {CLASSES[guess]}", fontsize=10, fontweight=weight)
     return _finish(figure)
@@ -481,7 +485,7 @@ def grad_cam_cases(kinds, images, labels, maps, guesses):
 
 def grad_cam_mistakes(images, of_predicted, of_true, predicted, labels):
     """Figure 4: misclassified images (n, H, W) above their maps for the predicted and for the true class."""
-    rows = images, _overlay(images, of_predicted), _overlay(images, of_true)
+    rows = images, overlay(images, of_predicted), overlay(images, of_true)
     figure, axes = plt.subplots(3, len(images), figsize=(1.9 * len(images), 6.3), squeeze=False)
     for column, (said, true) in enumerate(zip(predicted, labels, strict=True)):
         titles = "image", f"predicted: {CLASSES[said]}", f"true: {CLASSES[true]}"
@@ -494,7 +498,7 @@ def localisation(checks, count=5):
     """Maps over drawings whose deciding square is known; `checks`: dict of architecture to its Localisation."""
     figure, axes = plt.subplots(len(checks), count, figsize=(1.3 * count, 1.55 * len(checks)), squeeze=False)
     for row, (name, check) in zip(axes, checks.items(), strict=True):
-        for axis, image in zip(row, _overlay(check.images, check.maps), strict=False):
+        for axis, image in zip(row, overlay(check.images, check.maps), strict=False):
             _show(axis, image)
         for axis, square in zip(row, check.squares, strict=False):
             axis.contour(square, levels=[0.5], colors="white", linewidths=1.5)

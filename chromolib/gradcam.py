@@ -33,18 +33,6 @@ def maps(model, architecture, images, classes, batch_size=32):
     return np.concatenate(batches) if batches else np.zeros(np.shape(images), np.float32)
 
 
-def overlay(images, maps, strength=0.5):
-    """Jet colours over the images: (n, H, W) uint8 and (n, H, W) in [0, 1] -> (n, H, W, 3) uint8.
-
-    strength: share of the colour in the mixture, 0 (image only) to 1 (map only).
-    """
-    from matplotlib import colormaps
-
-    colours = colormaps["jet"](np.asarray(maps))[..., :3] * 255
-    grey = np.asarray(images)[..., None]
-    return np.round((1 - strength) * grey + strength * colours).astype(np.uint8)
-
-
 def share_inside(maps, masks):
     """Share of each map's mass that lies in its mask: (n, H, W) and (n, H, W) bool -> (n,), nan for an empty map."""
     inside, total = (maps * masks).sum((1, 2)), maps.sum((1, 2))

@@ -21,10 +21,9 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 from scipy.special import binom, gammaln, log_softmax, xlogy
 
-from chromolib import CLASSES, metrics
+from chromolib import CLASSES, N_CHROMOSOMES, metrics
 from chromolib.errors import StudyError
 
-N_CHROMOSOMES = 46
 SIZES = range(44, 49)  # images of a cell whose karyotype can be called: up to two lost, or two too many
 NOTHING = metrics.N_CLASSES  # a further class beside the 24: an image that is no chromosome
 NORMAL = ("46,XX", "46,XY")

@@ -12,6 +12,11 @@ LOGITS = [f"logit_{i}" for i in range(N_CLASSES)]  # their columns in prediction
 LAST_LOGITS = [f"last_{name}" for name in LOGITS]  # those of the last epoch, beside those of the best one
 
 
+def arrays(predictions, logits=LOGITS):
+    """Labels (n,) int64 and logits (n, 24) float64, the columns named, of a table as in predictions.parquet."""
+    return predictions["label"].to_numpy(), predictions[logits].to_numpy(np.float64)
+
+
 def scores(labels, logits):
     """The study's three metrics, each in [0, 1].
 

@@ -16,9 +16,6 @@ import yaml
 from chromolib.errors import StudyError
 from chromolib.paths import NOTEBOOKS, PARAMETERS
 
-TASKS = {"q_band": "g_band", "g_band": "q_band"}  # each target and its other staining
-
-
 _HINTS = {  # by the type of a default: what a wrong value may come from
     float: "; YAML reads 1e-4 as text, write 1.0e-4",
     list: "; write a list, such as [a, b]",

@@ -39,7 +39,7 @@ def measure(settings):
     """
     place, name, size = device.choose(), settings["architecture"], settings["image_size"]
     batch = settings["batch_size"] if place.type == "cuda" else _CPU_BATCH
-    recipe = training.Recipe(**{field: settings[field] for field in training.Recipe.__dataclass_fields__})
+    recipe = training.Recipe.of(settings)
     model = device.prepare(architectures.create(name, image_size=size), place)
     if recipe.compiled:
         device.compile_once(model, place)
@@ -51,7 +51,7 @@ def measure(settings):
         pixels = architectures.normalise(training.augment(images, recipe.blur_sigma), name)
         training.train_step(model, optimiser, pixels, labels, recipe.precision)
 
-    hardware = device.describe()
+    hardware = provenance.hardware()
     return {
         "device": _name(hardware),
         "architecture": name,
@@ -107,7 +107,7 @@ def _cost(settings, speeds):
 
 
 def _parts(n, settings):
-    """Images that train, that choose the epoch, and that are validated, of a set of n; as `runs.Run.indices`."""
+    """Images that train, that choose the epoch, and that are validated, of a set of n; as `trainer.Run.indices`."""
     validation = n / settings["n_folds"]
     if settings["select_on"] == "validation":
         return n - validation, validation, validation

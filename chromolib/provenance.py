@@ -1,5 +1,6 @@
 """Where a result comes from: code, versions and hardware."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
@@ -7,6 +8,8 @@ import platform
 import subprocess
 import warnings
 from pathlib import Path
+
+import torch
 
 from chromolib import device, paths
 
@@ -16,12 +19,32 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-
 def describe():
     """dict with `project` (commit, clean), `versions` (of Python and the packages that compute) and `hardware`."""
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"project": _project(), "versions": versions, "hardware": device.describe()}
+    return {"project": _project(), "versions": versions, "hardware": hardware()}
+
+
+def hardware():
+    """The machine: dict with device, processor, cores, threads, memory_gib."""
+    place = device.choose()
+    return {
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "bfloat16": device.has_fast_bfloat16(place),
+    }
 
 
 def now():
     """The time in UTC, as ISO 8601 text to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _processor():
+    with contextlib.suppress(OSError, StopIteration):  # Linux only; elsewhere platform knows
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor()
 
 
 def _project():

@@ -21,6 +21,25 @@ td, th {{ border-bottom: 1px solid #ccc; padding: .25rem .7rem; text-align: left
 """
 
 
+def save_table(table, profile, name):
+    """Write a DataFrame to runs/<profile>/tables/<name>.csv, for the report."""
+    with files.replacing(paths.runs() / profile / "tables" / f"{name}.csv") as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def save_figure(figure, profile, name):
+    """Write a figure to runs/<profile>/figures/<name>.png, for the report; returns it, so that a notebook shows it."""
+    with files.replacing(paths.runs() / profile / "figures" / f"{name}.png") as temporary:
+        figure.savefig(temporary, dpi=110)
+    return figure
+
+
+def read_table(profile, name):
+    """The table that `save_table` wrote, as DataFrame; None where there is none."""
+    file = paths.runs() / profile / "tables" / f"{name}.csv"
+    return pd.read_csv(file) if file.exists() else None
+
+
 def write(profile):
     """Convert the executed notebooks of runs/<profile> to HTML, write index.html beside them and return its path."""
     folder = paths.runs() / profile

@@ -293,7 +293,7 @@ def _swaps(runs, metric):
 
 def _tally(frame, members, n_groups):
     """Hits and marks of each class in each group (see metrics.f1): (n_groups, 2 x 24) int64."""
-    labels, logits = metrics.check(frame["label"].to_numpy(), frame[metrics.LOGITS].to_numpy())
+    labels, logits = metrics.check(*metrics.arrays(frame))
     predicted = logits.argmax(axis=1)
     hits, marks = np.zeros((2, n_groups, metrics.N_CLASSES), np.int64)
     np.add.at(hits, (members, labels), predicted == labels)

@@ -10,8 +10,8 @@ import itertools
 import numpy as np
 import pandas as pd
 
+import chromolib
 from chromolib import CLASSES, metrics, parameters, statistics
-from chromolib.architectures import TABLE, describe
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval
 
@@ -134,10 +134,10 @@ def architectures(names, image_size):
     """
     rows = []
     for name in names:
-        facts = describe(name, image_size)
+        facts = chromolib.architectures.describe(name, image_size)
         size, cost = facts["parameters"] / 1e6, facts["gmacs"]
-        note = "; ".join(part for part in ("GFLOPs = 2 x GMAC", TABLE[name].note) if part)
-        rows.append((name, TABLE[name].title, size, image_size, cost, 2 * cost, note))
+        note = "; ".join(part for part in ("GFLOPs = 2 x GMAC", chromolib.architectures.row(name).note) if part)
+        rows.append((name, chromolib.architectures.row(name).title, size, image_size, cost, 2 * cost, note))
     columns = ["architecture", "title", "parameters_millions", "image_size", "gmac", "gflops", "note"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -249,9 +249,7 @@ def class_changes(scores, predictions, baseline="imagenet", against="two_step"):
     """
     rows = []
     for names, _, tables in _pairs(scores, predictions, baseline, against):
-        labels = [table["label"].to_numpy() for table in tables]
-        logits = [table.filter(regex="^logit_").to_numpy() for table in tables]
-        after, before = (metrics.f1_per_class(*pair) for pair in zip(labels, logits, strict=True))
-        counts = np.bincount(labels[0], minlength=len(CLASSES))
+        after, before = (metrics.f1_per_class(*metrics.arrays(table)) for table in tables)
+        counts = np.bincount(tables[0]["label"], minlength=len(CLASSES))
         rows += [(*names, *values) for values in zip(CLASSES, counts, 100 * (after - before), strict=True)]
     return pd.DataFrame(rows, columns=["task", "architecture", "class", "images", "change"])

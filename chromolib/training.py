@@ -15,7 +15,7 @@ import os
 import sys
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,12 @@ class Recipe:
     compiled: bool  # on a GPU: kernels fused by torch.compile and replayed as CUDA graphs
     reproducible: bool  # on a GPU: only kernels that give the same bits each time; a CPU's always do
     seed: int  # of weights, order and augmentation
+
+    @classmethod
+    def of(cls, settings):
+        """The recipe in the parameters of notebook 03 (dict), whose epochs are those of one stage."""
+        own = {field.name: settings[field.name] for field in fields(cls)}
+        return cls(**own | {name: own[name] * settings["stages"] for name in ("adam_epochs", "sgd_epochs")})
 
     def __post_init__(self):
         for name in ("batch_size", "adam_learning_rate", "sgd_learning_rate", "epochs"):

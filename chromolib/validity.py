@@ -7,13 +7,23 @@ trained is a row that says "not run". Scores come out in per cent, differences i
 
 import itertools
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from chromolib import datasets, duplicates, folds, karyotype, metrics, parameters, paths, runs, statistics, tables
+from chromolib import (
+    N_CHROMOSOMES,
+    datasets,
+    duplicates,
+    folds,
+    karyotype,
+    metrics,
+    parameters,
+    runs,
+    statistics,
+    tables,
+)
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval
 
@@ -35,35 +45,13 @@ _PAPERS = next(iter(PROTOCOLS))
 _UNKNOWN = Interval(np.nan, np.nan, np.nan, np.nan)
 
 
-class Results(NamedTuple):
-    """The finished runs of one profile: `scores` as of `runs.collect`; `predictions` and `records` (the contents of
-    run.json) by (task, architecture, approach)."""
-
-    scores: pd.DataFrame
-    predictions: dict
-    records: dict
-
-
-def results(profile, tasks, architectures, approaches, folds):
-    """The `Results` of a profile, as far as they belong to the grid; empty where nothing is finished."""
-    scores = runs.collect(paths.runs(), profile)
-    wanted = scores["fold"].isin(folds)
-    for name, values in zip(tables.RUN, (tasks, architectures, approaches), strict=True):
-        wanted &= scores[name].isin(values)
-    scores = tables.select(scores, tasks, architectures, approaches, folds) if wanted.any() else scores.iloc[:0]
-    places = {key: runs.folder(profile, *key) for key in scores[tables.RUN].itertuples(index=False, name=None)}
-    predictions = {key: runs.predictions(path) for key, path in places.items()}
-    predictions = {key: table[table["fold"].isin(folds)] for key, table in predictions.items()}
-    return Results(scores, predictions, {key: runs.record(path) for key, path in places.items()})
-
-
 def variations(profile, tasks, architectures, approaches, folds):
-    """The `Results` of a profile (under "") and of each of `VARIATIONS` of it (under its end), checked for fit.
+    """The `runs.Results` of a profile (under "") and of each of `VARIATIONS` of it (under its end), checked for fit.
 
     Raises StudyError where the profile itself has no finished run, and as `check_variation`.
     """
     grid = (tasks, architectures, approaches, folds)
-    found = {end: results(f"{profile}_{end}" if end else profile, *grid) for end in VARIATIONS}
+    found = {end: runs.results(f"{profile}_{end}" if end else profile, *grid) for end in VARIATIONS}
     tables.select(found[""].scores, *grid)  # says so where there is nothing
     for end, changes in VARIATIONS.items():
         check_variation(found[""], found[end], changes)
@@ -71,13 +59,13 @@ def variations(profile, tasks, architectures, approaches, folds):
 
 
 def seeds(base, profile, numbers, tasks, architectures, approaches, folds):
-    """The `Results` of a profile (`base`) and of its seed variations, {seed: Results}; what is absent is empty.
+    """The `runs.Results` of a profile (`base`) and of its seed variations, {seed: Results}; what is absent is empty.
 
     Raises StudyError as `check_variation`, and where a variation has another seed than its name says.
     """
     found = {next(iter(base.records.values()))["parameters"]["seed"]: base}
     for number in numbers:
-        found[number] = results(f"{profile}_seed{number}", tasks, architectures, approaches, folds)
+        found[number] = runs.results(f"{profile}_seed{number}", tasks, architectures, approaches, folds)
         check_variation(base, found[number], {"seed"})
         wrong = {r["parameters"]["seed"] for r in found[number].records.values()} - {number}
         if wrong:
@@ -86,7 +74,7 @@ def seeds(base, profile, numbers, tasks, architectures, approaches, folds):
 
 
 def check_variation(base, other, changes):
-    """StudyError unless the runs of two `Results` differ only in the parameters named in `changes` (a set).
+    """StudyError unless the runs of two `runs.Results` differ only in the parameters named in `changes` (a set).
 
     Each run of `other` is held against the same run of `base`: same images, and all other parameters equal. One that
     was not there yet when a run was made counts as having had its default.
@@ -246,7 +234,7 @@ def _sources(grid):
 
 
 def homologues(found, draws=10_000, seed=0):
-    """Does a network do better on images whose homologue it has learned from? DataFrame, a row per run of `Results`.
+    """Does a network do better on images whose homologue it has learned from? DataFrame, a row per run.
 
     The homologue is the other image of the class in the cell. In the fold of an image it was either validated beside it
     or trained on. trained_on, validated: accuracy of either kind, in per cent, of n_trained_on and n_validated images;
@@ -276,7 +264,8 @@ def _homologues(predictions, draws, seed):
 
 
 def _accuracy(table):
-    return (table.filter(regex="^logit_").to_numpy().argmax(axis=1) == table["label"]).mean() if len(table) else np.nan
+    labels, logits = metrics.arrays(table)
+    return (logits.argmax(axis=1) == labels).mean() if len(table) else np.nan
 
 
 def near_copies(record, threshold):
@@ -336,7 +325,7 @@ def _whole_cells(found, draws, seed):
         decoded = karyotype.decoded(plain)
         cells = karyotype.by_cell(plain, decoded)
         row = dict(zip(tables.RUN, key, strict=True))
-        row |= {"images": len(plain), "cells": len(cells), "whole": (cells["images"] >= karyotype.N_CHROMOSOMES).sum()}
+        row |= {"images": len(plain), "cells": len(cells), "whole": (cells["images"] >= N_CHROMOSOMES).sum()}
         for metric in ("macro_f1", "accuracy"):
             row |= _decoded(plain, decoded, metric, draws, seed)
         rows.append(row | {"better": (cells["change"] > 0).sum(), "worse": (cells["change"] < 0).sum()})
@@ -359,7 +348,7 @@ def decoded_cells(found, approach):
 
 def _decoded(plain, decoded, metric, draws, seed):
     change = statistics.paired_bootstrap(decoded, plain, metric, "cell", draws, seed=seed)
-    before = metrics.scores(plain["label"].to_numpy(), plain.filter(regex="^logit_").to_numpy())[metric]
+    before = metrics.scores(*metrics.arrays(plain))[metric]
     row = {metric: 100 * before, f"{metric}_decoded": 100 * (before + change.estimate)}
     return row | _in_points(f"{metric}_change", change) | {f"{metric}_p": change.p}
 

@@ -1,5 +1,7 @@
 """What the tests share: real images where they are at hand, a cache of their own, and the table of the faults."""
 
+import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
@@ -9,7 +11,10 @@ from pathlib import Path
 # the tests that compare bits must have the number of threads of the copy that they kill.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import numpy as np
 import pytest
+
+from chromolib import datasets, files, parameters, trainer
 
 FAULTS = {  # what may go wrong in days of work, each injected by the tests marked with its number
     1: "kernel killed in the middle of an epoch",
@@ -110,3 +115,57 @@ def own_cache(tmp_path, monkeypatch):
     """An empty cache folder, so that a test neither sees nor leaves squared images."""
     monkeypatch.setenv("CHROMOLIB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+_drawn = functools.cache(datasets.load)  # drawing them takes longer than training on them
+
+
+@pytest.fixture
+def settings(monkeypatch, own_cache):
+    """One epoch on two cells drawn at 32 pixels; the network is the smallest of the study, without ImageNet weights."""
+
+    def few(name, root=None, size=256, presentation="square"):
+        whole = _drawn(name, root, size, presentation)
+        part = np.flatnonzero(np.isin(whole.labels, range(21)))[::3]  # three classes fewer, a third of the rest
+        fields = {key: getattr(whole, key)[part] for key in ("images", "labels", "cells", "sizes", "files")}
+        fields |= {"stain": whole.stain, "patients": None, "report": ()}
+        return datasets.Dataset(name=name, digest=files.sha256(__file__) + name, **fields)
+
+    monkeypatch.setattr(datasets, "load", few)
+    defaults = parameters.defaults("03_training")
+    short = {"task": "q_band", "image_size": 32, "adam_epochs": 1, "sgd_epochs": 1, "folds": [0, 1], "batch_size": 64}
+    return defaults | short | {"approach": "scratch", "start": "random"}
+
+
+@pytest.fixture
+def changed(settings, monkeypatch):
+    """Have a function change a data set, in place, whenever it is loaded."""
+
+    def change(name, how):
+        load = datasets.load
+
+        def loaded(wanted, *arguments, **options):
+            data = load(wanted, *arguments, **options)
+            if wanted != name:
+                return data
+            data = dataclasses.replace(data, images=np.array(data.images), digest=f"changed {name}")
+            how(data)
+            return data
+
+        monkeypatch.setattr(datasets, "load", loaded)
+
+    return change
+
+
+@pytest.fixture
+def train():
+    """Make a whole run with the settings, in the root: its folder."""
+
+    def whole(settings, root):
+        run = trainer.Run(settings, root)
+        for fold in settings["folds"]:
+            run.train(fold)
+        run.finish()
+        return run.path
+
+    return whole

@@ -11,6 +11,7 @@ from chromolib import claims, parameters, paths
 from chromolib.architectures import NAMES
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval
+from chromolib.runs import Results
 
 PAPERS = list(NAMES[:11])
 
@@ -45,7 +46,7 @@ def evidence(runs, similarities=None, fold_scores=None, **changed):
         rows += [(*key, fold, value) for fold, value in enumerate(values)]
     scores = pd.DataFrame(rows, columns=["task", "architecture", "approach", "fold", "macro_f1"])
     tables = {key: wrong if isinstance(wrong, pd.DataFrame) else predictions(wrong) for key, wrong in runs.items()}
-    return claims.Evidence(scores, tables, {key: record(key, **changed) for key in runs}, similarities)
+    return Results(scores, tables, {key: record(key, **changed) for key in runs}, similarities)
 
 
 def similarity(gq=0.1, others=(0.3, 0.2), half=0.01, coral=(1e-5, 3e-5, 2e-5), x="cir"):

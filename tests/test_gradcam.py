@@ -102,16 +102,6 @@ def test_a_class_for_each_image(images):
         gradcam.maps(network("resnet34"), "resnet34", images, [1, 2])
 
 
-def test_overlay_mixes_jet_and_grey():
-    images = np.array([[[100, 100]]], np.uint8)
-    maps = np.array([[[0.0, 1.0]]], np.float32)
-    # Jet runs from (0, 0, 0.5) to (0.5, 0, 0).
-    expected = [[[50, 50, 114], [114, 50, 50]]]
-    np.testing.assert_allclose(gradcam.overlay(images, maps)[0], expected, atol=1)
-    assert (gradcam.overlay(images, maps, strength=0) == 100).all()
-    assert gradcam.overlay(images, maps).dtype == np.uint8
-
-
 def test_localisation_scores_by_hand():
     squares = np.zeros((3, 2, 2), bool)
     squares[:, 0, 0] = True

@@ -31,7 +31,7 @@ def results(tmp_path, monkeypatch):
         "resume/settings.json": "{}",
     }.items():
         (run / name).write_text(text)
-    runs.save_table(pd.DataFrame({"name <b>": ["<script>"], "value": [0.123456]}), "small", "table9")
+    report.save_table(pd.DataFrame({"name <b>": ["<script>"], "value": [0.123456]}), "small", "table9")
     return tmp_path / "runs" / "small"
 
 

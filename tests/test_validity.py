@@ -160,7 +160,7 @@ def test_a_run_without_predictions_is_named():
 
 def test_only_the_folds_asked_for_are_read():
     write("m")
-    found = validity.results("m", *GRID[:3], [1])
+    found = runs.results("m", *GRID[:3], [1])
     assert list(found.scores["fold"]) == [1] and set(found.predictions[KEY]["fold"]) == {1}
 
 
@@ -170,7 +170,7 @@ def seeded(values):
     for seed, scores in values.items():
         rows = pd.DataFrame({"fold": range(len(scores)), "macro_f1": scores, "accuracy": scores, "n_validation": 400})
         rows = rows.assign(task=KEY[0], architecture=KEY[1], approach=KEY[2])
-        found[seed] = validity.Results(rows, {}, {})
+        found[seed] = runs.Results(rows, {}, {})
     return found
 
 
@@ -199,16 +199,16 @@ def test_spread_looks_at_the_folds_that_all_seeds_have():
 def test_a_seed_profile_must_hold_its_seed():
     write("m")
     write("m_seed2", seed=3)
-    base = validity.results("m", *GRID)
+    base = runs.results("m", *GRID)
     with pytest.raises(StudyError, match="m_seed2: its runs have seed 3"):
         validity.seeds(base, "m", [1, 2], *GRID)
 
 
 def test_a_parameter_younger_than_a_run_had_its_default():
-    old = validity.Results(None, {}, {KEY: {"data": {"digest": "a"}, "parameters": {"profile": "m"}}})
+    old = runs.Results(None, {}, {KEY: {"data": {"digest": "a"}, "parameters": {"profile": "m"}}})
     for compiled, fits in ((False, True), (True, False)):
         run = {"data": {"digest": "a"}, "parameters": {"profile": "m_cell", "compiled": compiled}}
-        new = validity.Results(None, {}, {KEY: run})
+        new = runs.Results(None, {}, {KEY: run})
         message = "compiled is True, in m it is False"
         with contextlib.nullcontext() if fits else pytest.raises(StudyError, match=message):
             validity.check_variation(old, new, set())
@@ -216,7 +216,7 @@ def test_a_parameter_younger_than_a_run_had_its_default():
 
 def test_absent_seeds_are_empty():
     write("m")
-    found = validity.seeds(validity.results("m", *GRID), "m", [1], *GRID)
+    found = validity.seeds(runs.results("m", *GRID), "m", [1], *GRID)
     assert list(found) == [0, 1] and found[1].scores.empty
     spread = validity.spread(found, ["q_band"], ["resnet34"], "imagenet")
     assert list(spread["source"]) == ["folds, same seed"]
@@ -229,21 +229,21 @@ def test_homologues_are_told_by_fold():
     table = pd.DataFrame(rows, columns=["cell", "label", "fold"]).assign(file=[str(i) for i in range(20)])
     guesses = table["label"].where(np.arange(20) % 5 != 0, 9)
     table = table.join(pd.DataFrame(np.eye(24)[guesses], columns=[f"logit_{i}" for i in range(24)]))
-    found = validity.Results(pd.DataFrame(), {KEY: table}, {})
+    found = runs.Results(pd.DataFrame(), {KEY: table}, {})
     row = validity.homologues(found, 200).iloc[0]
     assert (row["n_trained_on"], row["n_validated"]) == (8, 8)  # the X has no homologue
     assert (row["trained_on"], row["validated"], row["difference"]) == (100, 50, 50)
 
 
 def test_cell_wise_folds_have_no_homologue_in_training():
-    row = validity.homologues(validity.Results(None, {KEY: predictions(by="cell")}, {}), 50).iloc[0]
+    row = validity.homologues(runs.Results(None, {KEY: predictions(by="cell")}, {}), 50).iloc[0]
     assert row["n_trained_on"] == 0 and np.isnan(row["difference"]) and np.isnan(row["trained_on"])
 
 
 def test_whole_cells_are_counted_and_scored():
     rows = predictions(by="cell", wrong=0.1)
-    found = validity.Results(None, {KEY: rows}, {})
-    nothing = validity.Results(None, {}, {})
+    found = runs.Results(None, {KEY: rows}, {})
+    nothing = runs.Results(None, {}, {})
     row = validity.whole_cells({"": nothing, "cell": found, "cell_inner": nothing}, 100).iloc[0]
     assert row["protocol"] == "cell-wise"
     assert row["cells"] == row["whole"] == rows["cell"].nunique()
@@ -254,7 +254,7 @@ def test_whole_cells_are_counted_and_scored():
     cells = validity.decoded_cells(found, "imagenet")
     assert cells["decoded"].sum() == round(right * len(rows)) and set(cells["run"]) == {"q_band, resnet34"}
     assert (row["better"], row["worse"]) == ((cells["change"] > 0).sum(), (cells["change"] < 0).sum())
-    part = validity.Results(None, {KEY: predictions(by="image")}, {})
+    part = runs.Results(None, {KEY: predictions(by="image")}, {})
     table = validity.whole_cells({"": part, "cell": found, "cell_inner": nothing}, 100)
     assert list(table["protocol"]) == ["image-wise", "cell-wise"] and table["whole"].iloc[0] == 0
 
@@ -315,7 +315,7 @@ def four_approaches():
     tables = {(task, "resnet34", name): predictions(wrong=w) for task in GRID[0] for name, w in wrong.items()}
     scores = [(*key, fold, 0.5, 368, 92) for key in tables for fold in (0, 1)]
     columns = ["task", "architecture", "approach", "fold", "macro_f1", "n_train", "n_validation"]
-    return validity.Results(pd.DataFrame(scores, columns=columns), tables, {})
+    return runs.Results(pd.DataFrame(scores, columns=columns), tables, {})
 
 
 def test_transfer_sets_gain_beside_similarity():

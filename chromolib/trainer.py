@@ -1,0 +1,371 @@
+"""Making a run: one architecture, approach and task over its folds, in the folder that `chromolib.runs` reads.
+
+Before run.json is there, resume/ keeps what is needed to go on after an interruption, to the epoch.
+"""
+
+import dataclasses
+import fcntl
+import json
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+
+from chromolib import (
+    CLASSES,
+    TASKS,
+    architectures,
+    datasets,
+    device,
+    duplicates,
+    files,
+    folds,
+    metrics,
+    parameters,
+    provenance,
+    runs,
+    training,
+)
+from chromolib.errors import StudyError
+
+MARGIN = 64 * 2**20  # bytes: tables, predictions and the executed notebook of a run [ours]
+_locks = {}  # folder -> open file; a kernel that starts the same run again keeps its lock
+
+
+def ensure(settings, root=None):
+    """The folder of the finished run with these settings; where there is none it is trained, its parent first."""
+    path = runs.folder(*(settings[name] for name in ("profile", "task", "architecture", "approach")), root)
+    if not (path / "run.json").exists():
+        if settings["start"] == "parent":
+            start = parameters.load(parameters.path("approach", settings["parent"]))
+            ensure(settings | start | {"task": TASKS[settings["task"]]}, root)
+        run = Run(settings, root)
+        for fold in settings["folds"]:
+            run.train(fold)
+        run.finish()
+    return path
+
+
+class Run:
+    """One run in the making: `Run(settings)` checks everything, `train(fold)` for each fold, `finish()`.
+
+    `settings` is the dict of all parameters of notebook 03. What can be wrong is found before any training: unknown
+    names, absent data or weights, a missing or unfit parent run, a folder in use. A folder that was interrupted with
+    the same settings goes on where it was; a finished or another one is started anew.
+    """
+
+    def __init__(self, settings, root=None):
+        self.settings, self.root = settings, root
+        _check(settings)
+        self.recipe = training.Recipe.of(settings)
+        self.path = runs.folder(
+            settings["profile"], *(settings[name] for name in ("task", "architecture", "approach")), root
+        )
+        self.data = datasets.load(
+            settings[settings["task"]], size=settings["image_size"], presentation=settings["presentation"]
+        )
+        self.groups = self.data.groups(settings["folds_by"])
+        self.splits = folds.split(
+            self.data.labels, self.groups, settings["n_folds"], settings["folds_by"], settings["split_seed"]
+        )
+        self.data = _with_copies_reported(self.data, self.splits)
+        self.parent = _parent(settings, self.data, root)
+        network = self._network(settings["folds"][0])  # before anything is deleted: it may not be to be had
+        self.origin = provenance.describe()  # as it is now, not when the run ends
+        _lock(self.path)
+        files.clear_parts(self.path)
+        _check_space(self.path, network, len(settings["folds"]))
+        self._open()
+        self.place, self.model = device.choose(), None
+        self.images = torch.from_numpy(np.array(self.data.images)).to(self.place)
+        self.labels = torch.from_numpy(np.array(self.data.labels)).to(self.place)
+
+    def _open(self):
+        """Keep the folder's content where it is this very run interrupted; empty it otherwise."""
+        mine = {"settings": self.settings, "digest": self.data.digest, "parent": self._parent_record()}
+        session = self._session()
+        if (self.path / "run.json").exists() or session.get("of") != mine:
+            for name in ("run.json", "folds.csv", "history.csv", "predictions.parquet", "monitor.parquet"):
+                (self.path / name).unlink(missing_ok=True)
+            for file in self.path.glob("fold*.safetensors"):
+                file.unlink()
+            shutil.rmtree(self.path / "resume", ignore_errors=True)
+            session = {"of": mine, "started": provenance.now(), "sessions": 0}
+        if "diverged" in session:
+            raise StudyError(
+                f"{self.path}: {session['diverged']}. Started again with the same settings it would end so again; "
+                f"to try it all the same, delete {self.path / 'resume'}"
+            )
+        self._remember(session, sessions=session["sessions"] + 1)
+
+    def _session(self):
+        """What resume/session.json holds: of which run it is, when that began, how often it was started; {} if none."""
+        file = self.path / "resume" / "session.json"
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise StudyError(f"{file}: damaged ({error}); delete {file.parent} to start the run again") from error
+
+    def _remember(self, session, **changes):
+        with files.replacing(self.path / "resume" / "session.json") as temporary:
+            temporary.write_text(json.dumps(session | changes, sort_keys=True), encoding="utf-8")
+
+    def _parent_record(self):
+        """The parent run and the digest of its run.json, as dict, or None."""
+        parent = self.parent
+        return parent and {"run": "/".join(parent.parts[-4:]), "sha256": files.sha256(parent / "run.json")}
+
+    def indices(self, fold):
+        """Index arrays (train, monitor, validation) of a fold; the monitor chooses the epoch."""
+        train, validation = self.splits[fold]
+        if self.settings["select_on"] == "validation":
+            return train, validation, validation
+        train, monitor = folds.inner(
+            self.data.labels,
+            train,
+            self.groups,
+            self.settings["folds_by"],
+            self.settings["split_seed"],
+            self.settings["inner_parts"],
+        )
+        return train, monitor, validation
+
+    def create(self, fold):
+        """The network with the first weights of the approach, on the device."""
+        return device.prepare(self._network(fold), self.place)
+
+    def _network(self, fold):
+        training.seed_everything(self.settings["seed"], fold, 0)
+        start = {"random": None, "imagenet": "imagenet"}.get(self.settings["start"])
+        if self.parent:
+            start = runs.weights(self.parent, fold)
+        name, size = self.settings["architecture"], self.settings["image_size"]
+        model = architectures.create(name, start, image_size=size)
+        if self.parent and not self.settings["keep_head"]:
+            model.reset_classifier(len(CLASSES))
+        return model
+
+    def train(self, fold, report=None):
+        """Train a fold and write what it gave, weights first; a fold that is already there is left as it is.
+
+        `report` is called with the row (dict) of each epoch. Returns the fold's row of folds.csv as dict.
+        """
+        done = self._table("folds.csv")
+        if len(done) and fold in set(done["fold"]):
+            return done[done["fold"] == fold].iloc[0].to_dict()
+        train, monitor, validation = self.indices(fold)
+        state = self.path / "resume" / f"fold{fold}.pt"
+        model = self._model_with(self.create(fold))
+        fit = self._fit(model, train, monitor, fold, state, report)
+        trained = time.perf_counter()
+        last = self._predict(model, validation)
+        model.load_state_dict(fit.best)
+        best = self._predict(model, validation)
+        history = pd.DataFrame(fit.history)
+        row = _fold_row(fold, train, self.data.labels[validation], best, last, fit, history)
+        row["seconds"] = round(history["seconds"].sum() + time.perf_counter() - trained, 2)  # of all sessions
+        tables = {"history.csv": history.drop(columns="images_per_second")}
+        tables["predictions.parquet"] = self._prediction_rows(fold, validation, best, last)
+        if self.settings["select_on"] == "inner":  # where calibration and the like may be chosen
+            tables["monitor.parquet"] = self._prediction_rows(fold, monitor, self._predict(model, monitor))
+        self._write(fold, model, tables | {"folds.csv": pd.DataFrame([row])})
+        state.unlink()
+        return row
+
+    def _model_with(self, fresh):
+        """The network of the first fold, with the weights of `fresh`: a compiled network is compiled once."""
+        if self.model is None:
+            self.model = fresh
+            if self.recipe.compiled:
+                device.compile_once(fresh, self.place)
+        else:
+            self.model.load_state_dict(fresh.state_dict())
+        return self.model
+
+    def _fit(self, model, train, monitor, fold, state, report):
+        """Train, and leave a mark where the loss is no longer a number: the same run would end so each time."""
+        name = self.settings["architecture"]
+        try:
+            return training.fit(
+                model, name, self.images, self.labels, train, monitor, self.recipe, fold, state=state, report=report
+            )
+        except training.Diverged as error:
+            self._remember(self._session(), diverged=str(error))
+            raise
+
+    def _predict(self, model, index):
+        images = self.images[torch.as_tensor(index, device=self.place)]
+        return training.predict(model, self.settings["architecture"], images, self.recipe.precision).cpu().numpy()
+
+    def _prediction_rows(self, fold, index, best, last=None):
+        """A row an image: what it is, the logits (n, 24) of the best epoch, and where given of the last one."""
+        known = {"cell": self.data.cells, "patient": self.data.patients}
+        names = {name: None if values is None else values[index] for name, values in known.items()}
+        rows = pd.DataFrame({"file": self.data.files[index], **names, "fold": fold, "label": self.data.labels[index]})
+        parts = [rows, pd.DataFrame(best, columns=metrics.LOGITS)]
+        if last is not None:
+            parts.append(pd.DataFrame(last, columns=metrics.LAST_LOGITS))
+        return pd.concat(parts, axis=1)
+
+    def _table(self, name):
+        """What earlier folds of this run left in a table; an empty DataFrame at first."""
+        file = self.path / name
+        if not file.exists():
+            return pd.DataFrame()
+        return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+
+    def _write(self, fold, model, tables):
+        """Weights, then each table's rows of the fold; the last one, in folds.csv, says that the fold is done."""
+        about = runs.identity(*self.path.parts[-4:], fold, self.data.digest)
+        metadata = {"run": json.dumps(about)}  # one entry: safetensors writes several in random order
+        with files.replacing(self.path / f"fold{fold}.safetensors") as temporary:
+            state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+            safetensors.torch.save_file(state, temporary, metadata=metadata)
+        for name, new in tables.items():
+            old = self._table(name)
+            old = old[old["fold"] != fold] if len(old) else old  # a fold half written before an interruption
+            table = pd.concat([old, new], ignore_index=True) if len(old) else new
+            with files.replacing(self.path / name) as temporary:
+                table.to_parquet(temporary) if temporary.suffix == ".parquet" else table.to_csv(temporary, index=False)
+
+    def finish(self):
+        """Write run.json, which makes the run complete, and drop the resume state; StudyError if a fold is missing."""
+        done = set(self._table("folds.csv").get("fold", ()))
+        missing = [fold for fold in self.settings["folds"] if fold not in done]
+        if missing:
+            raise StudyError(f"{self.path}: folds {missing} are not trained; call train for each before finish")
+        results, session = sorted(file for file in self.path.iterdir() if file.suffix in runs.RESULTS), self._session()
+        content = {
+            "parameters": self.settings,
+            **self.origin,
+            "data": {key: getattr(self.data, key) for key in ("name", "digest", "report")} | {"n": len(self.labels)},
+            "parent": session["of"]["parent"],
+            "started": session["started"],
+            "finished": provenance.now(),
+            "sessions": session["sessions"],  # more than one: it was interrupted
+            "seconds": round(float(self._table("folds.csv")["seconds"].sum()), 1),  # of training, all sessions
+            "files": {file.name: files.sha256(file) for file in results},
+        }
+        with files.replacing(self.path / "run.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        shutil.rmtree(self.path / "resume")
+        _locks.pop(self.path).close()  # others may start the run anew
+        return content
+
+
+def _check(settings):
+    """Refuse values that no run can have; the types were checked by `chromolib.parameters`."""
+    choices = {
+        "task": TASKS,
+        "architecture": tuple(architectures.TABLE),
+        "start": ("random", "imagenet", "parent"),
+        "folds_by": folds.BY,
+        "presentation": datasets.PRESENTATIONS,
+        "select_on": ("validation", "inner"),
+        settings["task"]: datasets.NAMES,
+    }
+    for name, allowed in choices.items():
+        if settings.get(name) not in allowed:
+            raise StudyError(f"parameter {name!r}: {settings.get(name)!r} is not one of {', '.join(allowed)}")
+    if (settings["start"] == "parent") != bool(settings["parent"]):
+        raise StudyError("parameter 'parent': names an approach if start is 'parent', and is '' otherwise")
+    wrong = [fold for fold in settings["folds"] if not 0 <= fold < settings["n_folds"]]
+    if wrong:
+        raise StudyError(f"parameter 'folds': {wrong} are not among the folds 0 to {settings['n_folds'] - 1}")
+
+
+def _with_copies_reported(data, splits):
+    """The data set, with words in its report on images that are in both parts of a fold."""
+    copies = {held: train for _, train, held in folds.duplicates_across(splits, data.images)}
+    if not copies:
+        return data
+    held, train = next(iter(copies.items()))
+    words = f"{len(copies):,} images have an exact copy in the training part of their fold"
+    return dataclasses.replace(
+        data, report=(*data.report, f"{words} (such as {data.files[held]}: {data.files[train]})")
+    )
+
+
+def _parent(settings, data, root):
+    """The folder of the run whose weights this run begins from, or None; StudyError where it is missing or unfit."""
+    if settings["start"] != "parent":
+        return None
+    other = TASKS[settings["task"]]
+    path = runs.folder(settings["profile"], other, settings["architecture"], settings["parent"], root)
+    about = runs.record(path)
+    _check_leak(path, about, settings, data)
+    for name in ("image_size", "presentation"):
+        if about["parameters"][name] != settings[name]:
+            raise StudyError(f"{path}: was trained with another {name}; give the variation a profile of its own")
+    for fold in settings["folds"]:
+        runs.weights(path, fold)
+    return path
+
+
+def _check_leak(path, about, settings, data):
+    """The parent's images must be those that the settings name, and none of them the target's."""
+    name = settings[TASKS[settings["task"]]]
+    own = about["parameters"]
+    images = datasets.load(name, size=own["image_size"], presentation=own.get("presentation", "square"))
+    if data.digest in (about["data"]["digest"], images.digest):
+        raise StudyError(f"{path}: was trained on {data.name}, the images of the target itself; name another data set")
+    if images.digest != about["data"]["digest"]:
+        raise StudyError(f"{path}: was trained on {about['data']['name']}, not on {name} as it is now; train it again")
+    both = duplicates.shared(data.images, images.images) if images.images.shape[1:] == data.images.shape[1:] else []
+    if both:
+        raise StudyError(f"{path}: was trained on {len(both):,} images of the target itself; name another data set")
+
+
+def _check_space(path, network, n_folds):
+    """Refuse to begin where the disk cannot hold the run. (Shared memory is not used: no worker process loads data.)"""
+    own = sum(value.nbytes for value in network.state_dict().values())
+    state = 4 * own  # the network, the best one so far, Adam's two moments
+    written = sum(file.stat().st_size for file in path.rglob("*") if file.suffix in (".safetensors", ".pt"))
+    needed = n_folds * own + 2 * state + MARGIN - written  # a new state is whole before the old one goes
+    free = shutil.disk_usage(path).free
+    if needed > free:
+        raise StudyError(
+            f"{path}: the run writes up to {needed / 2**30:.2f} GiB, but only {free / 2**30:.2f} GiB are free on this "
+            "disk; make room, or set CHROMOLIB_RUNS to a folder on another"
+        )
+
+
+def _fold_row(fold, train, labels, best, last, fit, history):
+    """A row of folds.csv, as dict: scores of the best epoch, and of the last one with the prefix `last_`."""
+    scores, last_scores = metrics.scores(labels, best), metrics.scores(labels, last)
+    classes = scores.pop("classes_scored")
+    last_scores.pop("classes_scored")
+    return {
+        "fold": fold,
+        "n_train": len(train),
+        "n_validation": len(labels),
+        "best_epoch": fit.best_epoch,
+        **scores,
+        **{f"last_{name}": value for name, value in last_scores.items()},
+        "classes_scored": classes,
+        "seconds": None,
+        "images_per_second": round(float(history["images_per_second"].median()), 1),
+        "parts": fit.parts,  # of a batch, because of memory: 1 unless the device ran out of it
+    }
+
+
+def _lock(path):
+    """Hold the run folder until the run is finished or this process ends; StudyError where another one holds it."""
+    if path in _locks:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = open(path / ".lock", "w")  # noqa: SIM115 - stays open: the lock lives as long as the file
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be written ({error}); set CHROMOLIB_RUNS to a folder that can") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise StudyError(f"{path}: another process is working on this run; wait for it, or stop it") from None
+    _locks[path] = file
