@@ -42,6 +42,7 @@ _NO_IMAGENET_ONLY = (
     "32x16d has no ImageNet-1k-only checkpoint: this one also saw Instagram images, for non-commercial use only"
 )
 _DEVIATION = "not in the paper: stands in for resnext101 where ImageNet-1k-only weights are wanted"
+_MINIMAL = "not in the paper: MobileNetV3-L without squeeze-excite and hard-swish, fast on a CPU"
 
 _ROWS = {
     "vgg16": Architecture("VGG-16", "vgg16_bn.tv_in1k", "features.42"),
@@ -66,6 +67,9 @@ _ROWS = {
 
 TABLE = _ROWS | {
     "resnext101_32x8d": Architecture("ResNeXt-101 32x8d", "resnext101_32x8d.tv_in1k", "layer4", note=_DEVIATION),
+    "mobilenetv3_large_minimal": Architecture(
+        "MobileNetV3-L minimal", "tf_mobilenetv3_large_minimal_100.in1k", "blocks.6", note=_MINIMAL
+    ),
 }
 
 NAMES = tuple(_ROWS)

@@ -27,6 +27,7 @@ from chromolib.errors import StudyError
 
 _FORMAT = 3  # raise it when the same files would give other squares: older caches are then left alone
 _CELL_SIZE = 46
+QUIET = 5  # seconds after which reading shows its progress
 _AHEAD = 64  # images read before they are decoded, for all cores together
 
 PRESENTATIONS = ("square", "crop", "canvas", "both")
@@ -264,7 +265,9 @@ def _build(source, place, size, presentation):
     position = {entry.member: index for index, entry in enumerate(entries)}
     shown = _Shown(source.stain, [entry.cell for entry in entries], size, presentation)
     wanted = archives.members(place, position.__contains__)
-    bar = tqdm(wanted, f"reading {source.name}", len(entries), unit=" images", delay=5, mininterval=5, file=sys.stdout)
+    bar = tqdm(
+        wanted, f"reading {source.name}", len(entries), unit=" images", delay=QUIET, mininterval=QUIET, file=sys.stdout
+    )
 
     def read(name, data):
         image, words = images.read_with_remarks(data, f"{place}/{name}")

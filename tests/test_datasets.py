@@ -528,3 +528,9 @@ def test_a_part_of_pki3_says_which_of_the_65_cells_it_lacks(tmp_path):
     write_folder(tmp_path, {"single_clase/97002089.16.tiff/clase7/clase7_0_97002089.16.tiff": encoded(90)})
     with pytest.raises(StudyError, match=r"65 cells, of which 65 are not here.*9700TEST.6.tiff"):
         datasets.load("pki3_65", tmp_path, size=16)
+
+
+def test_a_long_reading_shows_its_progress(cir, monkeypatch, capsys):
+    monkeypatch.setattr(datasets, "QUIET", 0)
+    datasets.load("cir", cir, size=16)
+    assert "reading cir" in (said := capsys.readouterr().out) and "48/48" in said and "images/s" in said
