@@ -25,6 +25,7 @@ class Architecture:
     cam_layer: str  # module whose output Grad-CAM weighs: the last one that still is a map of the image
     layout: str = "nchw"  # of that output: "nchw", "nhwc", or "tokens" (prefix tokens, then the grid row by row)
     fixed_size: bool = False  # position tables are built for one image size, given at creation
+    channels_last: bool = True  # whether that layout of memory is the faster one on a GPU
     note: str = ""
 
     @property
@@ -51,8 +52,12 @@ _ROWS = {
     "resnet50": Architecture("ResNet-50", "resnet50.tv_in1k", "layer4"),
     "resnet101": Architecture("ResNet-101", "resnet101.tv_in1k", "layer4"),
     "resnext50": Architecture("ResNeXt-50", "resnext50_32x4d.tv_in1k", "layer4"),
-    "resnext101": Architecture(
-        "ResNeXt-101", "resnext101_32x16d.fb_wsl_ig1b_ft_in1k", "layer4", note=_NO_IMAGENET_ONLY
+    "resnext101": Architecture(  # channels last: 65.7 images/s, else 130.4 (timm's table for an RTX 3090, with AMP)
+        "ResNeXt-101",
+        "resnext101_32x16d.fb_wsl_ig1b_ft_in1k",
+        "layer4",
+        channels_last=False,
+        note=_NO_IMAGENET_ONLY,
     ),
     "convnext_tiny": Architecture("ConvNeXt-Tiny", "convnext_tiny.fb_in1k", "stages.3"),
     "swin_tiny": Architecture(
@@ -103,15 +108,22 @@ def create(name, weights=None, num_classes=24, image_size=256):
     return model
 
 
+def memory_format(name, place):
+    """How the network's weights and images lie in a device's memory: the faster way. A torch.memory_format."""
+    last = row(name).channels_last or place.type == "cpu"  # there the faster way for all that were measured
+    return torch.channels_last if last else torch.contiguous_format
+
+
 def normalise(images, name):
-    """Network input from images: (n, H, W), any real dtype, 0..255 -> (n, 3, H, W) float32, channels last.
+    """Network input from images: (n, H, W), any real dtype, 0..255 -> (n, 3, H, W) float32 in the faster layout.
 
     The one channel is repeated three times and scaled by mean and SD of the network's own ImageNet weights. Of two
     channels, (n, 2, H, W), the first is also the third.
     """
     scale, offset = _scale_and_offset(name, images.device)
     images = images[:, [0, 1, 0]].movedim(1, -1) if images.ndim == 4 else images.unsqueeze(-1)  # (n, H, W, 3 or 1)
-    return (images * scale + offset).permute(0, 3, 1, 2)  # (n, H, W, 3) in memory
+    images = (images * scale + offset).permute(0, 3, 1, 2)  # (n, H, W, 3) in memory, which is channels last
+    return images.contiguous(memory_format=memory_format(name, images.device))
 
 
 def describe(name, image_size=256):

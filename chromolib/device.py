@@ -2,30 +2,118 @@
 
 import contextlib
 import ctypes
+import logging
 import os
-from functools import partial
+import re
+import timeit
+from functools import cache, partial
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from chromolib import slots
+from chromolib.errors import StudyError
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt: see mallopt(3)
 FEW_PIXELS = 64  # up to here a 1 x 1 convolution is slower than its matrix product (measured, torch 2.14)
+NEIGHBOURS = 0.1  # of a GPU's memory: from here on other processes are to blame for want of it [ours]
+_GIB = 2**30
+_FULL = re.compile(r"out of memory|ALLOC(ATION)?_FAILED|cublasCreate|(can't allocate|not enough) memory", re.IGNORECASE)
+
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # a GPU's number is nvidia-smi's, as in `slots`
+torch.backends.cudnn.allow_tf32 = False  # else "fp32" has a mantissa of 10 bits (TF32) from Ampere on
+torch.backends.cudnn.conv.fp32_precision = "ieee"  # the same by its newer name; either may be asked
+_log = logging.getLogger(__name__)
 
 
+@cache
 def choose():
-    """The first CUDA device where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The first CUDA device where there is one, else the CPU.
+
+    StudyError where NVIDIA's driver shows a GPU that this PyTorch cannot use, unless CUDA_VISIBLE_DEVICES hides it.
+    GPUs of other makers are not used, and that is said: the study was never tried on one.
+    """
+    other = torch.accelerator.current_accelerator(check_available=True)
+    if other and other.type == "cuda" and not torch.version.hip:
+        try:
+            torch.ones(1, device=other) * 2
+        except RuntimeError as error:  # there are no kernels for this card in this build, for one
+            _refuse_idle_gpu(str(error).splitlines()[0])
+            raise
+        if not has_fast_bfloat16(other):
+            _log.warning("%s has no bf16 arithmetic: all is computed in fp32", torch.cuda.get_device_name())
+        return torch.device("cuda")
+    if other:
+        name = "AMD's GPU" if torch.version.hip else f"the accelerator {other.type!r}"
+        _log.warning("%s is not used: the study was never tried on one. The CPU computes", name)
+    else:
+        _refuse_idle_gpu("CUDA does not start")
+    return torch.device("cpu")
+
+
+def _refuse_idle_gpu(reason):
+    """StudyError where nvidia-smi lists a GPU, and nobody hides it."""
+    gpus = slots.nvidia_smi("--query-gpu=name,driver_version", "--format=csv,noheader")
+    found = re.search(r"^(.+), (\d[\d.]*)$", gpus, re.MULTILINE)
+    if found and os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() not in ("", "-1"):
+        raise StudyError(
+            f"{found[1]}: PyTorch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it with driver {found[2]} "
+            f"({reason}): install a newer driver (CUDA 13 needs 580) or a build of PyTorch for this driver and card, "
+            "or set CUDA_VISIBLE_DEVICES= to compute on the CPU"
+        )
 
 
 def has_fast_bfloat16(device):
     """Whether bf16 arithmetic is in hardware: on CUDA from Ampere on, on a CPU with AVX512-BF16 or AMX.
 
-    Elsewhere bf16 on a CPU is emulated and slower than fp32.
+    Elsewhere bf16 on a CPU is emulated and slower than fp32, so what the processor says of itself is tried:
+    ONEDNN_MAX_CPU_ISA, for one, forbids the instructions and changes no flag.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    said = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return said and _bfloat16_pays()
+
+
+@cache
+def _bfloat16_pays():
+    """Whether a convolution takes less time in bf16 than in fp32: half in hardware, several times as much emulated."""
+    images = torch.rand(16, 64, 32, 32).to(memory_format=torch.channels_last)
+    layer, seconds = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last), []
+    for enabled in (True, False):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled):
+            seconds.append(min(timeit.repeat(lambda: layer(images), number=1, repeat=5)))
+    return seconds[0] < 1.5 * seconds[1]  # far from both, so that noise decides nothing
+
+
+def is_out_of_memory(error):
+    """Whether an error says that memory ran out, of a GPU or of the machine: libraries have many names for it."""
+    named = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return named or (isinstance(error, RuntimeError) and bool(_FULL.search(str(error))))
+
+
+def neighbours(place):
+    """Words on the memory of a GPU that other processes hold; "" where that is next to nothing, or on a CPU."""
+    if place.type != "cuda":
+        return ""
+    free, whole = torch.cuda.mem_get_info(place)
+    others = whole - free - torch.cuda.memory_reserved(place) - _GIB  # what CUDA itself takes is below 1 GiB
+    if others < NEIGHBOURS * whole:
+        return ""
+    return f"other processes hold {others / _GIB:.1f} of the {whole / _GIB:.1f} GiB of this GPU"
+
+
+@contextlib.contextmanager
+def memory_explained():
+    """A context, or a decorator, that turns what says that memory ran out into a StudyError with the remedies."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        advice = "lower batch_size or image_size, take a smaller architecture, or a device with more memory"
+        raise StudyError(f"out of memory: {neighbours(choose()) or advice} ({error})") from error
 
 
 def autocast(device, enabled=True):
@@ -35,9 +123,9 @@ def autocast(device, enabled=True):
     return contextlib.nullcontext()
 
 
-def prepare(model, place):
-    """The model on its device, in channels-last memory, with the CPU's slow cases avoided; in place, returned."""
-    model.to(place, memory_format=torch.channels_last)
+def prepare(model, place, memory_format=torch.channels_last):
+    """The model on its device, in that layout of memory, with the CPU's slow cases avoided; in place, returned."""
+    model.to(place, memory_format=memory_format)
     if place.type == "cpu":
         _keep_freed_memory()
         for module in model.modules():
@@ -56,6 +144,18 @@ def compile_once(model, place):
     """
     if place.type == "cuda":
         model.compile(mode="reduce-overhead", dynamic=False)
+
+
+def is_compiled(model):
+    """Whether a call of the model goes through what `compile_once` made."""
+    return model._compiled_call_impl is not None
+
+
+def uncompile(model, error):
+    """From now on the model is called as it is, and the memory of its CUDA graphs is free again; `error` says why."""
+    _log.warning("the network is not compiled (%s: %.200s): it goes on as it is", type(error).__name__, error)
+    model._compiled_call_impl = None
+    torch.compiler.reset()
 
 
 @contextlib.contextmanager

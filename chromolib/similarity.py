@@ -33,10 +33,10 @@ def embed(images, architecture="efficientnet_lite0", weights="imagenet", batch_s
             f"images: expected (n, H, H) uint8 with n > 0, not {images.dtype} of shape {images.shape}; "
             "pass Dataset.images"
         )
-    place = device.choose()
-    model = device.prepare(architectures.create(architecture, weights, image_size=images.shape[1]), place).eval()
-    features = []
-    with torch.inference_mode():
+    place, features = device.choose(), []
+    model = architectures.create(architecture, weights, image_size=images.shape[1]).eval()
+    with torch.inference_mode(), device.memory_explained():
+        device.prepare(model, place, architectures.memory_format(architecture, place))
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(place)
             hidden = model.forward_features(architectures.normalise(batch, architecture))

@@ -80,8 +80,9 @@ class Run:
         _check_space(self.path, network, len(settings["folds"]))
         self._open()
         self.place, self.model = device.choose(), None
-        self.images = torch.from_numpy(np.array(self.data.images)).to(self.place)
-        self.labels = torch.from_numpy(np.array(self.data.labels)).to(self.place)
+        with device.memory_explained():
+            self.images = torch.from_numpy(np.array(self.data.images)).to(self.place)
+            self.labels = torch.from_numpy(np.array(self.data.labels)).to(self.place)
 
     def _open(self):
         """Keep the folder's content where it is this very run interrupted; empty it otherwise."""
@@ -137,7 +138,9 @@ class Run:
 
     def create(self, fold):
         """The network with the first weights of the approach, on the device."""
-        return device.prepare(self._network(fold), self.place)
+        layout = architectures.memory_format(self.settings["architecture"], self.place)
+        with device.memory_explained():
+            return device.prepare(self._network(fold), self.place, layout)
 
     def _network(self, fold):
         training.seed_everything(self.settings["seed"], fold, 0)
@@ -351,6 +354,7 @@ def _fold_row(fold, train, labels, best, last, fit, history):
         "seconds": None,
         "images_per_second": round(float(history["images_per_second"].median()), 1),
         "parts": fit.parts,  # of a batch, because of memory: 1 unless the device ran out of it
+        "compiled": fit.compiled,  # False also where it was wanted and failed
     }
 
 

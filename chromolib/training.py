@@ -9,9 +9,9 @@ memory until the end.
 Each epoch draws from its own seed, so that a run that was interrupted and goes on ends exactly as one that was not.
 """
 
-import contextlib
 import math
 import os
+import statistics
 import sys
 import time
 import zipfile
@@ -82,6 +82,7 @@ class Fit:
     best_epoch: int  # counted from 1
     best_accuracy: float
     parts: int = 1  # in which a batch went through the network, because the whole did not fit into memory
+    compiled: bool = False  # whether the compiled network did the work, to the end
 
 
 def seed_everything(*numbers):
@@ -141,17 +142,20 @@ def _blur_matrix(side, sigma):
     return weight / weight.sum(2, keepdim=True)
 
 
-def train_step(model, optimiser, images, labels, precision="auto", parts=1):
+def train_step(model, optimiser, images, labels, precision="auto", parts=1, usual=True):
     """One optimisation step on normalised images (n, 3, H, W) and labels (n,); the mean loss, still on the device.
 
     parts: the batch goes through the network in so many parts, whose gradients are added up, so that less memory is
-    needed; the step is that of the whole batch but for batch norm, which sees each part by itself.
+    needed; the step is that of the whole batch but for batch norm, which sees each part by itself. usual: whether
+    this is the usual size of a batch. A compiled network serves it alone, as each size costs a compilation; and never
+    parts: in CUDA graphs the second would overwrite the gradients of the first (pytorch#169545).
     """
+    network = model if usual and parts == 1 else model.forward
     optimiser.zero_grad(set_to_none=True)
     total = torch.zeros((), device=images.device)
     for part, truth in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
         with device.autocast(images.device, precision == "auto"):
-            logits = model(part)
+            logits = network(part)
         loss = functional.cross_entropy(logits.float(), truth) * (len(truth) / len(labels))
         loss.backward()
         total += loss.detach()
@@ -163,22 +167,31 @@ def train_step(model, optimiser, images, labels, precision="auto", parts=1):
 def predict(model, architecture, images, precision="auto"):
     """Logits (n, classes) float32 of uint8 images (n, H, W), both on the model's device."""
     model.eval()
-    logits = []
-    for batch in images.split(EVALUATION_BATCH):
-        with device.autocast(images.device, precision == "auto"):
-            # forward(), not the module itself: a compiled network would be compiled anew for each size of a last batch
-            logits.append(model.forward(architectures.normalise(batch, architecture)).float())
+    logits, size = [], EVALUATION_BATCH
+    while images.numel():
+        try:
+            with device.autocast(images.device, precision == "auto"):
+                # forward(), not the module itself: a compiled network would be compiled anew for this mode and size
+                logits.append(model.forward(architectures.normalise(images[:size], architecture)).float())
+            images = images[size:]
+        except Exception as error:
+            if size == 1 or not device.is_out_of_memory(error):
+                raise
+            size //= 2
+            torch.cuda.empty_cache()  # does nothing without a GPU
     return torch.cat(logits)
 
 
+@device.memory_explained()
 def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, state=None, report=None):
     """Train a prepared model on the images of index `train`, and keep the epoch that is best on those of `monitor`.
 
     images (n, H, W) uint8 and labels (n,) int64 are tensors on the model's device; train and monitor are integer
     arrays. `state` is a path: the training is saved there after each epoch and goes on from there where it exists.
     `report` is called with the row of each epoch. Returns a Fit; the model is left with the last epoch's weights.
-    A batch that does not fit into memory goes through the network in two parts, four, and so on. Raises Diverged, a
-    StudyError, where the loss is no longer a number, and StudyError where not even one image fits.
+    A batch that does not fit into memory goes through the network in two parts, four, and so on; a network that cannot
+    be compiled goes on as it is. Raises Diverged, a StudyError, where the loss is no longer a number, and StudyError
+    where not even one image fits, or where it is other processes that hold the memory.
     """
     train = torch.as_tensor(train, device=images.device)
     seen, truth = images[torch.as_tensor(monitor, device=images.device)], labels[monitor]
@@ -204,6 +217,7 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
             "seconds": time.perf_counter() - started,
             "images_per_second": _images_an_epoch(train, recipe) / (trained - started),
         }
+        result.compiled = device.is_compiled(model)
         _keep(result, model, row)
         if state:
             _save(state, result, model, optimiser)
@@ -221,12 +235,13 @@ def _train_epoch(model, architecture, optimiser, images, labels, train, recipe, 
     order = torch.cat(passes)[:n]
     batches = order.tensor_split(math.ceil(len(order) / recipe.batch_size))  # equal sizes: no lone last image
     begin, end = _progress(recipe, epoch)
-    total = torch.zeros((), device=images.device)
+    total, usual = torch.zeros((), device=images.device), statistics.mode(len(index) for index in batches)
     for number, index in enumerate(batches):
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * _cosine(begin + (end - begin) * number / len(batches))
         batch = architectures.normalise(augment(images[index], recipe.blur_sigma), architecture)
-        loss = _step_that_fits(model, optimiser, batch, labels[index], recipe.precision, result)
+        same = len(index) == usual
+        loss = _step_that_fits(model, optimiser, batch, labels[index], recipe.precision, result, same)
         total += loss * len(index)
     return total / len(order)
 
@@ -235,19 +250,36 @@ def _images_an_epoch(train, recipe):
     return recipe.steps_per_epoch * recipe.batch_size or len(train)
 
 
-def _step_that_fits(model, optimiser, batch, labels, precision, result):
+def _step_that_fits(model, optimiser, batch, labels, precision, result, usual):
     """A training step in `result.parts` parts; where memory runs out, in twice as many, from now on."""
     while True:
-        with contextlib.suppress(torch.OutOfMemoryError):
-            return train_step(model, optimiser, batch, labels, precision, result.parts)
-        if result.parts >= len(labels):
-            raise StudyError(
-                f"out of memory with {len(batch) // result.parts} image of {batch.shape[-1]} pixels at a time: "
-                "lower image_size, take a smaller architecture, or a device with more memory"
-            )
-        result.parts = min(2 * result.parts, len(labels))
+        try:
+            return train_step(model, optimiser, batch, labels, precision, result.parts, usual)
+        except Exception as error:
+            if device.is_compiled(model):  # as it is, the network needs less memory, and no compiler
+                device.uncompile(model, error)
+            elif device.is_out_of_memory(error):
+                result.parts = _smaller_parts(result.parts, batch)
+            else:
+                raise
         optimiser.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()  # does nothing without a GPU
+
+
+def _smaller_parts(parts, batch):
+    """Twice as many; StudyError where a part is one image, or where memory is not this run's to save.
+
+    Parts change what batch norm sees, and with it the result: a neighbour must not decide that.
+    """
+    others = device.neighbours(batch.device)
+    if others:
+        raise StudyError(f"out of memory: {others}; stop them or wait, and start again: it goes on where it was")
+    if parts >= len(batch):
+        raise StudyError(
+            f"out of memory with {len(batch) // parts} image of {batch.shape[-1]} pixels at a time: "
+            "lower image_size, take a smaller architecture, or a device with more memory"
+        )
+    return min(2 * parts, len(batch))
 
 
 def make_optimiser(model, recipe, epoch):

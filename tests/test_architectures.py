@@ -285,3 +285,14 @@ def test_the_first_of_two_channels_is_also_the_third():
     made = architectures.normalise(both, "resnet34")
     for channel, source in enumerate((0, 1, 0)):
         torch.testing.assert_close(made[:, channel], architectures.normalise(both[:, source], "resnet34")[:, channel])
+
+
+@pytest.mark.parametrize(("name", "last"), [("resnet50", True), ("resnext50", True), ("resnext101", False)])
+def test_the_layout_of_memory_on_a_gpu_is_the_networks_own(name, last):
+    """On the device "meta", whose tensors have strides and no content. What was measured stands in the table."""
+    place = torch.device("meta")
+    images = architectures.normalise(torch.empty(4, 16, 16, dtype=torch.uint8, device=place), name)
+    assert images.is_contiguous(memory_format=architectures.memory_format(name, place))
+    assert images.is_contiguous(memory_format=torch.channels_last) == last
+    on_cpu = architectures.normalise(torch.zeros(4, 16, 16), name)
+    assert on_cpu.is_contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,8 @@
 """Number formats, compilation and determinism, as far as a machine without a GPU can tell."""
 
+import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -10,8 +12,148 @@ import torch
 from torch import nn
 
 from chromolib import device
+from chromolib.errors import StudyError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Forge a machine: the accelerator that PyTorch finds, and what nvidia-smi says of name and driver."""
+
+    def forge(accelerator=None, listed="", capability=(9, 0), hip=None, kernels=True):
+        def ones(*_, **__):
+            if not kernels:
+                raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
+            return torch.zeros(1)
+
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\necho '{listed}'\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        found = accelerator and torch.device(accelerator)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: found)
+        monkeypatch.setattr(torch.version, "hip", hip)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: accelerator == "cuda")  # true for AMD's too
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")
+        monkeypatch.setattr(torch, "ones", ones)
+        device.choose.cache_clear()
+
+    yield forge
+    monkeypatch.undo()
+    device.choose.cache_clear()
+
+
+def test_a_gpu_that_pytorch_cannot_use_is_an_error_that_names_driver_and_build(machine, monkeypatch):
+    machine(listed="NVIDIA A100-SXM4-40GB, 535.183.01")
+    with pytest.raises(
+        StudyError, match=rf"A100.*{re.escape(torch.__version__)}.*535\.183\.01.*newer driver"
+    ) as refusal:
+        device.choose()
+    assert f"CUDA {torch.version.cuda}" in str(refusal.value)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the remedy that the message names
+    assert device.choose() == CPU
+
+
+@pytest.mark.parametrize("listed", ["", "NVIDIA-SMI has failed because it could not communicate with the driver"])
+def test_without_a_gpu_the_cpu_computes(machine, caplog, listed):
+    machine(listed=listed)
+    assert device.choose() == CPU
+    assert not caplog.records
+
+
+def test_a_card_without_kernels_in_this_build_is_an_error_too(machine):
+    machine("cuda", "Tesla K80, 470.256.02", kernels=False)
+    with pytest.raises(StudyError, match=r"Tesla K80.*470.*no kernel image"):
+        device.choose()
+
+
+def test_a_gpu_with_bf16_is_taken_without_a_word(machine, caplog):
+    machine("cuda", "NVIDIA H100, 580.159.04")
+    assert device.choose() == CUDA
+    assert not caplog.records
+
+
+def test_a_gpu_without_bf16_computes_in_fp32_and_that_is_said(machine, caplog):
+    machine("cuda", "Tesla T4, 580.159.04", capability=(7, 5))
+    assert device.choose() == CUDA
+    assert "Tesla T4 has no bf16" in caplog.text
+    with device.autocast(CUDA):
+        assert not torch.is_autocast_enabled("cuda")
+
+
+@pytest.mark.parametrize(
+    ("kind", "hip", "word"), [("mps", None, "mps"), ("cuda", "6.4.43482", "AMD"), ("xpu", None, "xpu")]
+)
+def test_other_makers_gpus_are_refused_with_a_word(machine, caplog, kind, hip, word):
+    machine(kind, hip=hip)
+    assert device.choose() == CPU
+    assert word in caplog.text
+    assert "not used" in caplog.text
+
+
+def test_fp32_on_a_gpu_is_fp32():
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_gpus_number_is_nvidia_smis():
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_a_processor_that_may_not_use_its_bf16_instructions_is_found_out():
+    """The flags say yes, and oneDNN, told to leave these instructions alone, emulates them."""
+    work = """
+import torch
+torch.cpu._is_avx512_bf16_supported = torch.cpu._is_amx_tile_supported = lambda: True
+from chromolib import device
+print(device.has_fast_bfloat16(torch.device("cpu")))
+"""
+    limited = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    output = subprocess.run(
+        [sys.executable, "-c", work], capture_output=True, text=True, check=True, env=limited
+    ).stdout
+    assert output == "False\n"
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:40])
+def test_out_of_memory_is_known_by_all_its_names(error):
+    with pytest.raises(StudyError, match=r"out of memory: lower batch_size or image_size"), device.memory_explained():
+        raise error
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA error: device-side assert triggered", "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"]
+)
+def test_other_errors_stay_what_they_are(text):
+    with pytest.raises(RuntimeError, match=text), device.memory_explained():
+        raise RuntimeError(text)
+
+
+@pytest.mark.parametrize(("free", "words"), [(20, "59.0 of the 80.0 GiB"), (78, ""), (0.5, "78.5 of the 80.0 GiB")])
+def test_memory_of_neighbours_is_told_from_ones_own(monkeypatch, free, words):
+    """Of 80 GiB; PyTorch has nothing, CUDA's own GiB is not a neighbour's."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(free * 2**30), 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
+    assert (words in device.neighbours(CUDA)) if words else device.neighbours(CUDA) == ""
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: int((79 - free) * 2**30))
+    assert device.neighbours(CUDA) == ""  # all of it is this process's
+    assert device.neighbours(CPU) == ""
 
 
 def test_nothing_is_compiled_on_a_cpu(monkeypatch):
@@ -51,9 +193,9 @@ def test_determinism_is_asked_for_and_given_back():
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_prepared_networks_are_channels_last():
-    weight = device.prepare(nn.Conv2d(4, 8, 3), CPU).weight
-    assert weight.is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_prepared_networks_have_the_layout_asked_for(layout):
+    assert device.prepare(nn.Conv2d(4, 8, 3), CPU, layout).weight.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("side", [1, 8, 9])  # a matrix product up to 8 x 8, a convolution above

@@ -106,14 +106,17 @@ def test_a_step_is_plain_pytorchs(stripes):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-def memory_for(images, monkeypatch):
+FULL = torch.OutOfMemoryError("CUDA out of memory (simulated)")
+
+
+def memory_for(images, monkeypatch, error=FULL, training=True):
     """Let the device be out of memory for more than so many images at once; the sizes that were tried."""
     whole, tried = nn.Sequential.forward, []
 
     def forward(self, batch):
         tried.append(len(batch))
-        if self.training and len(batch) > images:
-            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        if self.training == training and len(batch) > images:
+            raise error
         return whole(self, batch)
 
     monkeypatch.setattr(nn.Sequential, "forward", forward)
@@ -142,6 +145,98 @@ def test_out_of_memory_takes_smaller_parts_of_the_same_batch(stripes, monkeypatc
     assert fit.parts == 4
     assert tried[:7] == [8, 4, 2, 2, 2, 2, 2]  # twice in vain, then in four parts, and so to the end
     assert sum(steps) == 4 * 30  # images of four epochs, none of them twice
+
+
+@pytest.mark.fault(24)
+def test_out_of_memory_by_another_name_takes_smaller_parts_too(stripes, monkeypatch):
+    memory_for(2, monkeypatch, RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    assert train(stripes)[0].parts == 4
+
+
+@pytest.mark.fault(24)
+def test_out_of_memory_in_validation_changes_no_result(stripes, monkeypatch):
+    expected, _ = train(stripes)
+    tried = memory_for(3, monkeypatch, training=False)
+    found, _ = train(stripes)
+    losses = [[row["validation_loss"] for row in fit.history] for fit in (found, expected)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert found.parts == 1
+    assert 2 in tried
+    assert max(size for size in tried if size > 8) == 10  # tried whole first
+
+
+@pytest.mark.fault(24)
+def test_a_neighbours_memory_does_not_part_a_batch(stripes, monkeypatch):
+    tried = memory_for(2, monkeypatch)
+    monkeypatch.setattr(device, "neighbours", lambda _: "other processes hold 60.0 of the 80.0 GiB of this GPU")
+    with pytest.raises(StudyError, match=r"60\.0 of the 80\.0 GiB.*goes on where it was"):
+        train(stripes)
+    assert tried == [8]
+
+
+@pytest.mark.fault(24)
+def test_out_of_memory_anywhere_else_is_a_sentence(stripes, monkeypatch):
+    """Here where the best weights are copied; no batch could be smaller for that."""
+    monkeypatch.setattr(training, "_keep", raising(torch.AcceleratorError("CUDA error: out of memory")))
+    with pytest.raises(StudyError, match="out of memory: lower batch_size"):
+        train(stripes)
+
+
+def raising(error):
+    def work(*_, **__):
+        raise error
+
+    return work
+
+
+def compiled_network(backend):
+    """As on a GPU, but compiled by a function of ours."""
+    model = network()
+    model.compile(backend=backend, dynamic=False)
+    return model
+
+
+def fit_compiled(stripes, backend, n=30):
+    model = compiled_network(backend)
+    return training.fit(model, NAME, *stripes, np.arange(n), np.arange(30, 40), RECIPE), model.state_dict()
+
+
+def test_a_network_is_compiled_once_though_batches_have_two_sizes(stripes):
+    """Of 30 images in batches of up to 8, two have 8 and two 7; of 29, three have 7 and one 8."""
+    compiled, sizes = [], []
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return lambda *inputs: sizes.append(len(inputs[-1])) or graph.forward(*inputs)
+
+    fit, last = fit_compiled(stripes, backend, n=29)
+    assert len(compiled) == 1
+    assert fit.compiled
+    eager = network()
+    training.fit(eager, NAME, *stripes, np.arange(29), np.arange(30, 40), RECIPE)
+    for name, value in eager.state_dict().items():
+        torch.testing.assert_close(last[name], value, rtol=0, atol=1e-5)
+
+
+def test_parts_do_not_go_through_cuda_graphs(stripes):
+    """There the second part would overwrite the gradients of the first."""
+    model = compiled_network(raising(AssertionError("compiled")))
+    batch = architectures.normalise(stripes[0], NAME)
+    training.train_step(model, training.make_optimiser(model, RECIPE, 1), batch, stripes[1], "fp32", parts=2)
+
+
+def test_a_network_that_cannot_be_compiled_goes_on_as_it_is_and_says_so(stripes, caplog):
+    fit, last = fit_compiled(stripes, raising(RuntimeError("Triton: no C compiler")))
+    assert not fit.compiled
+    assert "not compiled" in caplog.text
+    assert "no C compiler" in caplog.text
+    assert same(last, train(stripes)[1])
+
+
+@pytest.mark.fault(24)
+def test_a_compiled_network_without_memory_is_tried_whole_before_it_is_parted(stripes):
+    fit, _ = fit_compiled(stripes, raising(torch.OutOfMemoryError("CUDA out of memory (simulated)")))
+    assert (fit.compiled, fit.parts) == (False, 1)
 
 
 @pytest.mark.fault(24)
