@@ -125,7 +125,7 @@ def intervals(images, fold, number):
         pooled = statistics.paired_bootstrap(better[0], worse[0], "accuracy", "cell", 1000, seed=number)
         return found | {"paired bootstrap over cells (these networks)": pooled}
     parts = [("cell", [(1, better), (-1, worse)])]
-    return found | {"trainings and cells": statistics.training_interval(parts, "accuracy", 1000, seed=number)}
+    return found | {"trainings and cells": statistics.contrast(parts, "accuracy", 1000, seed=number)}
 
 
 def simulate_seeds(n, seed, n_folds, n_seeds, correlation):

@@ -106,32 +106,37 @@ def unmatched_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_
     return _difference(values[np.isfinite(values).all(axis=1)], level)
 
 
-def training_interval(parts, metric, n_boot=10_000, level=0.95, seed=0):
-    """Interval of a sum of metrics, weighted, over trainings *and* groups: about the recipes, not these networks.
+def contrast(parts, metric, n_boot=10_000, level=0.95, seed=0):
+    """Interval of a weighted sum of metrics, with its two-sided p: of several seeds about the recipes, of one about its
+    networks.
 
     parts: a list of (groups, runs), runs being a list of (weight, tables): the weight of the run's metric in the sum,
     and its out-of-fold predictions as for `paired_bootstrap`, a table a seed, each with a column `fold`. Runs of one
     part are on the same images, whose groups are drawn for all of them together; parts, such as two stainings, are
-    drawn apart. [("cell", [(1, a), (-1, b)])] is a gain. All runs have the same number of seeds, at least two, and the
-    same folds; the nth table of each run is of one seed.
+    drawn apart. [("cell", [(1, a), (-1, b)])] is a gain. All runs have the same number of seeds and the same folds; the
+    nth table of each run is of one seed.
 
-    estimate: the mean over seeds of the sum, folds pooled. Its variance is that of the draws of groups, these networks
-    given, and that of the trainings. The latter is the variance between the seeds of a fold, on the same images: what
-    the sum would be if that fold were of this seed alone, freedom (seeds - 1) in each fold. How far networks of two
-    seeds differ from image to image is in both, and counted once. The interval is Student's t with the freedom of
-    Satterthwaite (1946), as is p. Drawing trainings with replacement, the plain bootstrap, would halve the variance of
-    two seeds, and has no allowance for how few they are; simulated in benchmarks/coverage.py.
+    One seed: the percentile interval of the draws, which cannot see that another training would come out otherwise; of
+    two runs it is `paired_bootstrap`.
+
+    Several: trainings *and* groups. The estimate is the mean over seeds of the sum, folds pooled. Its variance is that
+    of the draws, these networks given, and that of the trainings: the variance between the seeds of a fold, on the same
+    images, of what the sum would be if that fold were of this seed alone; freedom (seeds - 1) in each fold. How far
+    networks of two seeds differ from image to image is in both, and counted once. The interval is Student's t with the
+    freedom of Satterthwaite (1946), as is p. Drawing trainings with replacement, the plain bootstrap, would halve the
+    variance of two seeds, and has no allowance for how few they are; simulated in benchmarks/coverage.py.
 
     What all trainings share because they learn from nearly the same images is in no such interval.
     """
     check_level(level)
     sums = [_seeds(runs, metric, groups, n_boot, [seed, number]) for number, (groups, runs) in enumerate(parts)]
-    values = sum(part for part, _ in sums)  # (1 + n_boot, seeds)
     swaps = [_swaps(runs, metric) for _, runs in parts]
     if len({swap.shape for swap in swaps}) > 1:
         raise StudyError(f"parts: seeds and folds are {[swap.shape for swap in swaps]}; give the same of each")
-    luck = sum(swaps)  # (seeds, folds)
+    values, luck = sum(part for part, _ in sums), sum(swaps)  # (1 + n_boot, seeds), (seeds, folds)
     n_seeds, n_folds = luck.shape
+    if n_seeds == 1:
+        return percentile_interval(values[0, 0], values[1:, 0], level, _sign_p(values[1:, 0]))
     between = luck.var(axis=0, ddof=1).sum() / n_seeds
     apart = values[1:] - values[1:].mean(axis=1, keepdims=True)
     counted = apart.var(axis=0, ddof=1).mean() / (n_seeds - 1)
@@ -140,6 +145,15 @@ def training_interval(parts, metric, n_boot=10_000, level=0.95, seed=0):
     freedom = np.array([n_groups - 1 for _, n_groups in sums] + [n_folds * (n_seeds - 1)])
     squares = np.append(drawn, between) ** 2
     return _student(values[0].mean(), np.sqrt(variance), variance**2 / max((squares / freedom).sum(), 1e-300), level)
+
+
+def detectable(interval, level=0.95, power=0.8):
+    """The true distance from a border, such as zero, that an interval of this width tells from none. A float.
+
+    In a share `power` of studies, for an estimate that is about normal: half the interval's width, and as much again as
+    its estimate may fall short.
+    """
+    return (interval.high - interval.low) / 2 * float(1 + stats.norm.ppf(power) / stats.norm.ppf((1 + level) / 2))
 
 
 def holm(p_values):
@@ -268,10 +282,8 @@ def _seeds(runs, metric, groups, n_boot, seed):
     """
     tables = [table for _, seeds in runs for table in seeds]
     counts = {len(seeds) for _, seeds in runs}
-    if counts in ({0}, {1}) or len(counts) > 1:
-        raise StudyError(
-            f"seeds: runs of {sorted(counts)} seeds; give the same two or more of each, trained on each fold"
-        )
+    if len(counts) > 1 or 0 in counts:
+        raise StudyError(f"seeds: runs of {sorted(counts)} seeds; give the same of each, trained on the same folds")
     _check_call(metric, groups, **{f"table {number}": table for number, table in enumerate(tables)})
     tables = [_aligned(tables[0], table, groups, "fold")[1] for table in tables]
     values = _replicates(tables, metric, groups, n_boot, seed).reshape(1 + n_boot, len(runs), -1)  # draws, runs, seeds

@@ -20,12 +20,12 @@ METRICS = ["macro_f1", "accuracy", "auc_ovr"]
 _GAIN = [
     *("task", "architecture", "baseline", "against", "n_folds"),
     *("gain", "sd", "paper_low", "paper_high", "t_low", "t_high", "t_p"),
-    *("pooled_gain", "pooled_low", "pooled_high", "pooled_p", "resampled"),
+    *("pooled_gain", "pooled_low", "pooled_high", "pooled_p", "detectable", "resampled", "seeds", "about"),
 ]
 _METHODS = {  # of an interval for a gain: its columns, and the p to judge by where the interval is not enough
     "percentile bootstrap of the folds (the paper's)": ("gain", "paper_low", "paper_high", None),
     "corrected resampled t of the folds": ("gain", "t_low", "t_high", None),
-    "paired bootstrap of the pooled predictions": ("pooled_gain", "pooled_low", "pooled_high", None),
+    "bootstrap of the pooled predictions": ("pooled_gain", "pooled_low", "pooled_high", None),
     "the same, after Holm over all comparisons": ("pooled_gain", "pooled_low", "pooled_high", "pooled_p_holm"),
 }
 
@@ -170,25 +170,37 @@ def _steps(name):
 
 
 def groups(predictions):
-    """What a bootstrap of these predictions draws: "cell", or None (single images) where cells are unknown."""
-    return None if predictions["cell"].isna().all() else "cell"
+    """What a bootstrap of these predictions draws: "patient" where they are known, else "cell", else None (images)."""
+    known = [name for name in ("patient", "cell") if name in predictions and not predictions[name].isna().all()]
+    return known[0] if known else None
 
 
-def gains(scores, predictions, baseline="imagenet", against="two_step", draws=10_000, seed=0):
+def gains(scores, predictions, baseline="imagenet", against="two_step", draws=10_000, seed=0, others=()):
     """The difference in Macro-F1, `against` minus `baseline`: a row per task and architecture that has both.
 
-    gain, sd: mean and SD of the paired fold differences. paper_low, paper_high: the paper's 95 % interval
-    (`statistics.bootstrap_interval`). t_low, t_high, t_p: `statistics.corrected_t`, with the runs' own ratio of
-    validation to training images. NaN for a single fold. pooled_gain, pooled_low, pooled_high, pooled_p:
-    `statistics.paired_bootstrap` of all folds' predictions, over the groups named in `resampled`: cells where they are
-    known, else images. pooled_p_holm: adjusted over all rows. All but n_folds and p in percentage points.
+    others: `runs.Results` of other seeds. A seed counts where it has both approaches on the same folds; seeds: how many
+    do. gain, sd: mean and SD of the paired fold differences, each a mean over seeds. paper_low, paper_high: the paper's
+    95 % interval (`statistics.bootstrap_interval`). t_low, t_high, t_p: `statistics.corrected_t`, with the runs' own
+    ratio of validation to training images. NaN for a single fold. pooled_gain, pooled_low, pooled_high, pooled_p:
+    `statistics.contrast` of all folds' predictions, over the groups named in `resampled`: patients or cells where they
+    are known, else images. pooled_p_holm: adjusted over all rows. about: "the approaches" where several seeds let it
+    hold training luck, else "these networks". detectable: the true gain that such an interval tells from none in four
+    of five studies. All but n_folds, seeds and p in percentage points.
 
     Raises StudyError for two approaches that do not have the same folds.
     """
-    rows = [_gain(*pair, draws, seed) for pair in _pairs(scores, predictions, baseline, against)]
+    sources = [(scores, predictions), *((other.scores, other.predictions) for other in others)]
+    pairs = [{names: pair for names, *pair in _pairs(*source, baseline, against)} for source in sources]
+    rows = [_gain(names, _of_all_seeds(names, pairs), draws, seed) for names in pairs[0]]
     table = pd.DataFrame(rows, columns=_GAIN).assign(baseline=baseline, against=against)
     table["pooled_p_holm"] = statistics.holm(table["pooled_p"]) if rows else []
     return table
+
+
+def _of_all_seeds(names, pairs):
+    """The scores and predictions of both approaches, as of `_pairs`, of each seed that has the first one's folds."""
+    folds = list(pairs[0][names][0][0].index)
+    return [pair[names] for pair in pairs if names in pair and list(pair[names][0][0].index) == folds]
 
 
 def _pairs(scores, predictions, baseline, against):
@@ -210,22 +222,27 @@ def _pairs(scores, predictions, baseline, against):
         yield (task, architecture), (a, b), (p, q)
 
 
-def _gain(names, scores, predictions, draws, seed):
-    a, b = scores
-    differences = (a["macro_f1"] - b["macro_f1"]).to_numpy()
+def _gain(names, seeds, draws, seed):
+    differences = np.mean([(a["macro_f1"] - b["macro_f1"]).to_numpy() for (a, b), _ in seeds], axis=0)  # (folds,)
     sd, paper, corrected = np.nan, *2 * [Interval(np.nan, np.nan, np.nan, np.nan)]
+    a, by = seeds[0][0][0], groups(seeds[0][1][0])
     if len(differences) > 1:
         sd = differences.std(ddof=1)
         paper = statistics.bootstrap_interval(differences, draws, seed=seed)
         corrected = statistics.corrected_t(differences, a["n_validation"].sum() / a["n_train"].sum())
-    by = groups(predictions[0])
-    pooled = statistics.paired_bootstrap(*predictions, "macro_f1", by, draws, seed=seed)
+    after, before = zip(*(tables for _, tables in seeds), strict=True)
+    pooled = statistics.contrast([(by, [(1, after), (-1, before)])], "macro_f1", draws, seed=seed)
     points = {"gain": differences.mean(), "sd": sd, "paper_low": paper.low, "paper_high": paper.high}
-    points |= {"t_low": corrected.low, "t_high": corrected.high}
+    points |= {"t_low": corrected.low, "t_high": corrected.high, "detectable": statistics.detectable(pooled)}
     points |= {"pooled_gain": pooled.estimate, "pooled_low": pooled.low, "pooled_high": pooled.high}
     row = dict(zip(("task", "architecture"), names, strict=True)) | {name: 100 * x for name, x in points.items()}
     row |= {"n_folds": len(differences), "t_p": corrected.p, "pooled_p": pooled.p, "resampled": by or "image"}
-    return row
+    return row | {"seeds": len(seeds), "about": about(len(seeds))}
+
+
+def about(n_seeds):
+    """What an interval of the pooled predictions speaks of: networks of one seed say nothing of another training."""
+    return "the approaches" if n_seeds > 1 else "these networks"
 
 
 def excluding_zero(table):

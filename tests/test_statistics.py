@@ -234,12 +234,10 @@ def trainings(misses, n_cells=6, seed=0):
     return [predictions(labels, guess, cells, seed).assign(fold=fold) for guess in guesses]
 
 
-def test_training_interval_by_hand_where_all_cells_are_alike():
+def test_contrast_of_seeds_by_hand_where_all_cells_are_alike():
     """Cells add no variance then, so that what is left is Student's t of the spread between seeds, fold by fold."""
     after, before = [[2, 4, 3], [5, 4, 1]], [[6, 6, 6], [6, 6, 6]]
-    interval = statistics.training_interval(
-        [("cell", [(1, trainings(after)), (-1, trainings(before))])], "accuracy", 50
-    )
+    interval = statistics.contrast([("cell", [(1, trainings(after)), (-1, trainings(before))])], "accuracy", 50)
     # In thirds of 1/24: fold 0 has 2 and 5, variance 4.5; fold 1 none; fold 2 has 3 and 1, variance 2. Of two seeds.
     error = np.sqrt((4.5 + 2) / 2) / 3 / 24
     t = 3.182446  # of 3 degrees of freedom, printed tables: 3.182
@@ -250,7 +248,7 @@ def test_training_interval_by_hand_where_all_cells_are_alike():
     assert interval.p == pytest.approx(1 - 2 / np.pi * (np.arctan(x) + x / (1 + x**2)), rel=1e-6)
 
 
-def test_training_interval_counts_each_source_of_variance_once():
+def test_contrast_of_seeds_counts_each_source_of_variance_once():
     """Trainings that differ by chance from image to image only: the variance is that of images and no more."""
     rng = np.random.default_rng(0)
     labels, fold = np.tile(np.arange(24), 50), np.arange(1200) % 5
@@ -258,7 +256,7 @@ def test_training_interval_counts_each_source_of_variance_once():
     for _ in range(100):
         guesses = np.where(rng.random((2, 1200)) < 0.2, (labels + 1) % 24, labels)
         tables = [predictions(labels, guess, cells).assign(fold=fold) for guess in guesses]
-        interval = statistics.training_interval([("cell", [(1, tables)])], "accuracy", 200)
+        interval = statistics.contrast([("cell", [(1, tables)])], "accuracy", 200)
         halves.append((interval.high - interval.low) / 2)
     images = 0.16 / 2400  # binomial variance of the mean of 2 x 1,200 independent images
     between = rng.chisquare(5, 10_000) / 5 * images  # as estimated from two seeds in each of five folds
@@ -268,41 +266,56 @@ def test_training_interval_counts_each_source_of_variance_once():
     assert np.mean(halves) == pytest.approx(expected.mean(), abs=3.5 * expected.std() / np.sqrt(100))
 
 
-def test_training_interval_is_about_the_recipes():
+def test_contrast_of_one_seed_is_the_paired_bootstrap():
+    labels, a, b, cells = two_approaches()
+    tables = predictions(labels, a, cells), predictions(labels, b, cells, seed=1)
+    paired = statistics.paired_bootstrap(*tables, "macro_f1", "cell", n_boot=300, seed=6)
+    runs = [(1, [tables[0]]), (-1, [tables[1].sample(frac=1, random_state=0)])]
+    assert statistics.contrast([("cell", runs)], "macro_f1", 300, seed=6) == pytest.approx(paired, abs=1e-12)
+
+
+def test_an_effect_of_the_detectable_size_is_seen_as_often_as_it_says():
+    """Normal estimates of known error 0.3, with intervals of 95 %."""
+    effect = statistics.detectable(Interval(7, 7 - 1.96 * 0.3, 7 + 1.96 * 0.3))
+    estimates = effect + 0.3 * np.random.default_rng(0).normal(size=20_000)
+    assert np.mean(estimates - 1.96 * 0.3 > 0) == pytest.approx(0.8, abs=0.01)
+    assert effect == pytest.approx(2.8016 * 0.3, rel=1e-4)  # 1.95996 + 0.84162, from printed tables
+    assert statistics.detectable(Interval(1, 1, 1)) == 0
+
+
+def test_contrast_of_seeds_is_about_the_recipes():
     """Trainings of fortune 2 points: cells alone cover some 70 %, cells and trainings 95 %."""
     rng = np.random.default_rng(1)
-    labels, n = np.tile(np.arange(24), 50), 1200
-    cells = np.repeat([f"c{i}" for i in range(50)], 24)
-    fold = np.repeat(np.arange(50) % 5, 24)
+    labels, n = np.tile(np.arange(24), 25), 600
+    cells = np.repeat([f"c{i}" for i in range(25)], 24)
+    fold = np.repeat(np.arange(25) % 5, 24)
     covered = []
-    for _ in range(200):
+    for _ in range(120):
         shares = 0.8 + rng.normal(0, 0.03, (2, 5))[:, fold]
         guesses = np.where(rng.random((2, n)) < shares, labels, (labels + 1) % 24)
         tables = [predictions(labels, guess, cells).assign(fold=fold) for guess in guesses]
-        both = statistics.training_interval([("cell", [(1, tables)])], "accuracy", 200)
-        alone = statistics.score_interval(tables[0], "accuracy", "cell", 200)
+        both = statistics.contrast([("cell", [(1, tables)])], "accuracy", 100)
+        alone = statistics.score_interval(tables[0], "accuracy", "cell", 100)
         covered.append([interval.low <= 0.8 <= interval.high for interval in (both, alone)])
     both, alone = np.mean(covered, axis=0)
-    assert both == pytest.approx(0.95, abs=0.054) and alone < 0.9  # 3.5 binomial standard deviations
+    assert both == pytest.approx(0.95, abs=0.07) and alone < 0.9  # 3.5 binomial standard deviations
 
 
-def test_training_interval_of_two_stainings():
+def test_contrast_of_seeds_of_two_stainings():
     """A contrast of gains: variances of independent parts add, and what both share cancels."""
     a, b = trainings([[2, 4, 3], [5, 4, 1]]), trainings([[6, 6, 6], [6, 6, 6]])
     gain = ("cell", [(1, a), (-1, b)])
-    twice = statistics.training_interval([gain, ("cell", [(1, b), (-1, a)])], "macro_f1", 50)
+    twice = statistics.contrast([gain, ("cell", [(1, b), (-1, a)])], "macro_f1", 50)
     assert twice == pytest.approx(Interval(0, 0, 0, 1), abs=1e-15)
-    still = statistics.training_interval(
-        [("cell", [(0.5, a), (-0.5, b)]), ("cell", [(0.5, b), (-0.5, b)])], "accuracy", 50
-    )
-    whole = statistics.training_interval([gain], "accuracy", 50)
+    still = statistics.contrast([("cell", [(0.5, a), (-0.5, b)]), ("cell", [(0.5, b), (-0.5, b)])], "accuracy", 50)
+    whole = statistics.contrast([gain], "accuracy", 50)
     assert still[:3] == pytest.approx(np.array(whole[:3]) / 2) and still.p == pytest.approx(whole.p)
 
 
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ([("cell", [(1, trainings([[1, 2]]))])], r"seeds: runs of \[1\] seeds"),
+        ([("cell", [(1, [])])], r"seeds: runs of \[0\] seeds"),
         ([("cell", [(1, trainings([[1, 2]] * 2)), (-1, trainings([[1, 2]] * 3))])], r"runs of \[2, 3\] seeds"),
         ([("cell", [(1, trainings([[1, 2]] * 2)), (-1, trainings([[1, 2, 3]] * 2))])], "are in one only"),
         (
@@ -314,7 +327,7 @@ def test_training_interval_of_two_stainings():
 )
 def test_trainings_that_cannot_be_taken_together(parts, words):
     with pytest.raises(StudyError, match=words):
-        statistics.training_interval(parts, "accuracy", 10)
+        statistics.contrast(parts, "accuracy", 10)
 
 
 def spoilt(**changes):
