@@ -165,6 +165,30 @@ def test_gains_of_the_pooled_predictions():
     assert table["pooled_p_holm"].to_numpy() == pytest.approx(np.minimum(1, 2 * table["pooled_p"]))  # both p are equal
 
 
+def test_gains_of_two_seeds_are_about_the_approaches():
+    """The other seed gains 5 and -1 points in its folds, and misses 1 and 31 as well before the second step."""
+    from chromolib import runs
+
+    f1 = F1 | {("two_step", 0): 0.85, ("two_step", 1): 0.89}
+    worse = {key: prediction((0, 30)) if key[2] == "imagenet" else table for key, table in predictions().items()}
+    worse |= {("q_band", "resnet34", "imagenet"): prediction((0, 30, 1, 31))}
+    other = runs.Results(scores(f1=f1), worse, {})
+    one, two = (tables.gains(scores(), predictions(), draws=500, others=others) for others in ((), (other,)))
+    assert list(one["about"]) == ["these networks"] * 2 and list(two["about"]) == ["the approaches"] * 2
+    assert list(one["seeds"]) == [1, 1] and list(two["seeds"]) == [2, 2]
+    assert two["gain"].to_numpy() == pytest.approx(2) and two["sd"].to_numpy() == pytest.approx(math.sqrt(8))  # 4, 0
+    alone = tables.gains(*other[:2], draws=500)["pooled_gain"]
+    assert two["pooled_gain"].to_numpy() == pytest.approx((one["pooled_gain"] + alone).to_numpy() / 2)
+    incomplete = runs.Results(scores(f1=f1).query("fold == 0"), worse, {})
+    assert tables.gains(scores(), predictions(), draws=500, others=(incomplete,)).equals(one)
+
+
+def test_patients_are_drawn_where_they_are_known():
+    known = {key: table.assign(patient="p" + table["cell"].str[-1]) for key, table in predictions().items()}
+    assert set(tables.gains(scores(), known, draws=200)["resampled"]) == {"patient"}
+    assert tables.groups(prediction().assign(patient=None)) == "cell"
+
+
 def test_images_are_resampled_where_cells_are_unknown():
     assert set(tables.gains(scores(), predictions(cells=False), draws=200)["resampled"]) == {"image"}
 
