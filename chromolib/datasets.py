@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from chromolib import archives, files, images, own, parameters, paths
+from chromolib import archives, fetch, files, images, own, parameters, paths
 from chromolib.errors import StudyError
 
 _FORMAT = 3  # raise it when the same files would give other squares: older caches are then left alone
@@ -539,27 +539,48 @@ def _open(source, folder):
 
 def main(arguments=None):
     """Read the command line; errors end it with their message."""
-    parser = argparse.ArgumentParser(prog="python -m chromolib.datasets", description="Data sets: add one's own.")
+    parser = argparse.ArgumentParser(
+        prog="python -m chromolib.datasets", description="Data sets: download one, or add one's own."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     new = commands.add_parser("new", help="write parameters/dataset/<name>.yaml for a folder of one's own images")
     new.add_argument("folder", help="class folders, or images with a sheet; unpacked or not")
     new.add_argument("--stain", default="unknown", help="Q, G or a word of your own")
+    get = commands.add_parser("get", help="download a set of the study into the data folder")
+    get.add_argument("name", help=", ".join(_BY_NAME))
     given = parser.parse_args(arguments)
     try:
-        _print_new(own.new(given.folder, given.stain))
+        _print_new(own.new(given.folder, given.stain)) if given.command == "new" else _get(given.name)
     except StudyError as error:
         sys.exit(str(error))
 
 
+def _get(name):
+    """Download a set unless it is there, and say what there is."""
+    if name in _EMBEDDED:
+        raise StudyError(f"{name}: is made on the spot, so there is nothing to get")
+    source = _source(name)
+    try:
+        _find(source, paths.data())
+    except StudyError:
+        fetch.get(name, source.obtain, paths.data())
+    _print_found(source)
+
+
 def _print_new(name):
     """What was found for an own set, and what can be done with it."""
-    source = _source(name)
-    entries, remarks = _index(source, _find(source, paths.data())[0])
+    print(f"{parameters.path('dataset', name)}: check stain, licence and source in it.")
+    _print_found(_source(name))
+    print(f"The set is called {name}. In a profile it takes a task's place, such as `g_band: {name}`.")
+
+
+def _print_found(source):
+    """Where a set lies, and what is in it, by the names alone."""
+    place, _ = _find(source, paths.data())
+    entries, remarks = _index(source, place)
     counts = {"images": len(entries), "classes": len({entry.label for entry in entries})}
     counts |= {f"{kind}s": len({getattr(entry, kind) for entry in entries} - {None}) for kind in ("cell", "patient")}
-    print(f"{parameters.path('dataset', name)}: check stain, licence and source in it.")
-    print(", ".join(f"{number:,} {kind}" for kind, number in counts.items()), *remarks, sep="\n")
-    print(f"The set is called {name}. In a profile it takes a task's place, such as `g_band: {name}`.")
+    print(f"{place}: " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()), *remarks, sep="\n")
 
 
 if __name__ == "__main__":
