@@ -23,7 +23,7 @@ VERDICTS = ("confirmed", "contradicted", "inconclusive", "not run")
 _TOGETHER = 0.95  # level of all intervals of a claim
 _AT_LEAST = 4  # architectures for a correlation: Fisher's interval has no width for fewer
 _LISTS = {"tasks", "architectures", "approaches"}  # of a part
-_PAPER = ("q_band", "g_band", "natural", "embedder", "image_size", "epochs", "folds", "folds_by", "select_on")
+_PAPER = ("q_band", "g_band", "natural", "embedder", "image_size", "epochs", "folds", "folds_by", "select_on", "mmd2")
 
 
 class _Number(NamedTuple):
@@ -69,7 +69,14 @@ def load(file=None):
             raise StudyError(f"{file}: claim {claim.get('claim')} lacks {min(absent, default='parts')}")
         for part in claim["parts"]:
             _check(f"{file}: claim {claim['claim']}", part)
+            if part["measure"] == "mmd2":
+                part["paper"] = 2 * [_paper_margin(content["paper"]["mmd2"])]
     return content
+
+
+def _paper_margin(mmd2):
+    """By how much the paper's G-Q is nearer than the next pair, of its MMD² of the pairs."""
+    return round(min(value for pair, value in mmd2.items() if pair != "G-Q") - mmd2["G-Q"], 3)
 
 
 def judge(content, evidence, draws=10_000, seed=0):
@@ -143,13 +150,9 @@ def _gain(number, evidence, level, draws, seed):
 
 
 def _sd(number, evidence, level, draws, seed):
-    """Of the fold scores, with the interval of a standard deviation of normal values; None for a single fold."""
+    """Of the fold scores; None for a single fold."""
     values = 100 * _folds(evidence, number.keys(evidence)[0])
-    freedom = len(values) - 1
-    if freedom < 1:
-        return None
-    low, high = values.std() * np.sqrt(freedom / stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], freedom))
-    return Interval(float(values.std()), float(low), float(high))
+    return statistics.sd_interval(values, level) if len(values) > 1 else None
 
 
 def _correlation(number, evidence, level, draws, seed):

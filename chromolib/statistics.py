@@ -156,6 +156,20 @@ def detectable(interval, level=0.95, power=0.8):
     return (interval.high - interval.low) / 2 * float(1 + stats.norm.ppf(power) / stats.norm.ppf((1 + level) / 2))
 
 
+def sd_interval(values, level=0.95):
+    """Interval of the standard deviation of repeated normal values (n,), or of that within the rows of (rows, n). No p.
+
+    The rows' variances are averaged; their sum has a chi-squared distribution with rows x (n - 1) degrees of freedom.
+    """
+    rows = np.atleast_2d(np.asarray(values, np.float64))
+    freedom = rows.shape[0] * (rows.shape[1] - 1)
+    if freedom < 1:
+        raise StudyError(f"values: shape {rows.shape} has no spread; at least two values of a kind are needed")
+    variance = rows.var(axis=1, ddof=1).mean()
+    low, high = np.sqrt(freedom * variance / stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], freedom))
+    return Interval(float(np.sqrt(variance)), float(low), float(high))
+
+
 def holm(p_values):
     """p-values (m,) adjusted for the family-wise error (Holm 1979): reject those <= alpha. (m,) float64, in [0, 1].
 
@@ -164,18 +178,7 @@ def holm(p_values):
     p = _probabilities(p_values)
     order = np.argsort(p, kind="stable")
     raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return _back(np.minimum(raised, 1), order)
-
-
-def benjamini_hochberg(p_values):
-    """p-values (m,) adjusted for the false discovery rate (Benjamini and Hochberg 1995): reject those <= q.
-
-    Returns (m,) float64 in [0, 1]; raises as `holm` does.
-    """
-    p = _probabilities(p_values)
-    order = np.argsort(p, kind="stable")[::-1]
-    lowered = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
-    return _back(np.minimum(lowered, 1), order)
+    return np.minimum(raised, 1)[np.argsort(order)]
 
 
 def _student(mean, error, freedom, level):
@@ -207,12 +210,6 @@ def _probabilities(p_values):
     if p.min() < 0 or p.max() > 1:
         raise StudyError(f"p_values: {p.min()}..{p.max()} leaves the range 0..1")
     return p
-
-
-def _back(ordered, order):
-    values = np.empty_like(ordered)
-    values[order] = ordered
-    return values
 
 
 def _check_call(metric, groups, **frames):

@@ -228,9 +228,9 @@ def _sources(grid):
         repeats, n = values.shape  # the spread over n values, seen so many times
         if n < 2 or repeats == 0:
             continue
-        freedom, variance = repeats * (n - 1), values.var(axis=1, ddof=1).mean()
-        ends = np.sqrt(freedom * variance / stats.chi2.ppf([0.975, 0.025], freedom))
-        yield {"source": source, "sd": np.sqrt(variance), "low": ends[0], "high": ends[1], "freedom": freedom}
+        interval = statistics.sd_interval(values)
+        ends = {"sd": interval.estimate, "low": interval.low, "high": interval.high}
+        yield {"source": source, **ends, "freedom": repeats * (n - 1)}
 
 
 def homologues(found, draws=10_000, seed=0):

@@ -353,7 +353,7 @@ def test_predictions_that_cannot_be_compared(b, words):
         statistics.paired_bootstrap(spoilt(), b, "macro_f1", "cell", n_boot=10)
 
 
-# Holm's and Benjamini and Hochberg's steps written out for four p-values: sorted 0.005 0.01 0.03 0.04.
+# Holm's steps written out for four p-values: sorted 0.005 0.01 0.03 0.04.
 # Holm: 4 x 0.005 = 0.02; 3 x 0.01 = 0.03; 2 x 0.03 = 0.06; 1 x 0.04 = 0.04, raised to 0.06.
 # BH: 4/1 x 0.005 = 0.02; 4/2 x 0.01 = 0.02; 4/3 x 0.03 = 0.04; 4/4 x 0.04 = 0.04.
 FOUR = [0.01, 0.04, 0.03, 0.005]
@@ -365,10 +365,14 @@ def test_holm_by_hand():
     assert statistics.holm([0.2]) == pytest.approx([0.2])
 
 
-def test_benjamini_hochberg_by_hand():
-    assert statistics.benjamini_hochberg(FOUR) == pytest.approx([0.02, 0.04, 0.04, 0.02])
-    # A later smaller product lowers the earlier ones: 3/1 x 0.03 = 0.09 but 3/3 x 0.035 = 0.035.
-    assert statistics.benjamini_hochberg([0.03, 0.035, 0.034]) == pytest.approx([0.035] * 3)
+def test_sd_interval_with_a_tables_quantiles():
+    """Chi squared with 4 degrees of freedom: 0.4844 and 11.143 (2.5 and 97.5 %)."""
+    values = np.array([1, 2, 3, 4, 5])
+    ends = [np.sqrt(2.5), np.sqrt(4 * 2.5 / 11.143), np.sqrt(4 * 2.5 / 0.4844)]
+    assert statistics.sd_interval(values)[:3] == pytest.approx(ends, rel=1e-4)
+    rows = [[0, 1, 2], [5, 5, 5]]  # variances 1 and 0, two degrees of freedom each
+    ends = [np.sqrt(0.5), np.sqrt(4 * 0.5 / 11.143), np.sqrt(4 * 0.5 / 0.4844)]
+    assert statistics.sd_interval(rows)[:3] == pytest.approx(ends, rel=1e-4)
 
 
 def test_corrections_agree_with_statsmodels():
@@ -376,9 +380,6 @@ def test_corrections_agree_with_statsmodels():
     for seed in range(20):
         p = np.random.default_rng(seed).beta(0.5, 2, size=22).round(2)  # with ties
         assert statistics.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1], abs=1e-15)
-        assert statistics.benjamini_hochberg(p) == pytest.approx(
-            multitest.multipletests(p, method="fdr_bh")[1], abs=1e-15
-        )
 
 
 def test_corrections_against_their_definitions():
@@ -387,8 +388,6 @@ def test_corrections_against_their_definitions():
     smaller = [np.sort(p)[: r + 1] for r in rank]
     holm = [min(1, max((22 - i) * q for i, q in enumerate(s))) for s in smaller]
     assert statistics.holm(p) == pytest.approx(holm)
-    hochberg = [min(1, min(22 * q / (i + 1) for i, q in enumerate(np.sort(p)) if i >= r)) for r in rank]
-    assert statistics.benjamini_hochberg(p) == pytest.approx(hochberg)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +403,8 @@ def test_corrections_against_their_definitions():
         (lambda: statistics.bootstrap_interval(FIVE, n_boot=0), "n_boot"),
         (lambda: statistics.holm([]), "p_values: .*at least 1"),
         (lambda: statistics.holm([0.1, np.nan]), "p_values: value 1"),
-        (lambda: statistics.benjamini_hochberg([0.1, 1.2]), "p_values: .*range"),
+        (lambda: statistics.holm([0.1, 1.2]), "p_values: .*range"),
+        (lambda: statistics.sd_interval([1.0]), "values: .*at least two"),
         (lambda: statistics.smallest_detectable(np.nan), "sd"),
         (lambda: statistics.smallest_detectable(0.1, n_folds=1), "n_folds"),
         (lambda: statistics.smallest_detectable(0.1, power=1), "power"),
