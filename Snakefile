@@ -4,13 +4,14 @@
 # An interrupted study goes on where it was: finished runs are kept, and an unfinished one resumes at its last epoch.
 import ast
 import csv
+import hashlib
 import signal
 import sys
 from pathlib import Path
 
-from chromolib import TASKS, parameters, paths, slots
+from chromolib import TASKS, files, parameters, paths, slots
 
-PROFILE = config.get("profile", "demo")
+PROFILE = str(config.get("profile", "demo"))
 FILES = [str(file) for file in parameters.profile_files(PROFILE)]  # the later one before the earlier
 STUDY = parameters.known() | parameters.load(*FILES)  # the notebooks' defaults under the profile's values
 RUNS = f"{paths.runs()}/{PROFILE}"
@@ -32,12 +33,42 @@ with open(paths.ROOT / "workflow" / "needs.csv") as lines:
     NEEDS = {row["architecture"]: row for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
 
 # Slurm's warning before the time limit reaches every process of a job. The one that runs the notebook answers it.
-signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+if hasattr(signal, "SIGUSR1"):  # not on Windows
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+# What a result depends on stands in the `params` of its rule: where that changes, Snakemake makes the result again.
 
 
 def code(notebook):
-    """The notebook's code without comments, outputs and defaults: what a result depends on."""
+    """The notebook's code without comments, outputs and defaults."""
     return ast.dump(ast.parse(parameters.source(notebook)))
+
+
+def library():
+    """Digest of the library's code without comments. Tables follow it; a training, which costs hours, does not."""
+    modules = sorted((paths.ROOT / "chromolib").glob("*.py"))
+    return hashlib.sha256("".join(ast.dump(ast.parse(module.read_bytes())) for module in modules).encode()).hexdigest()
+
+
+def settings(notebook, names):
+    """All parameters of a notebook under these files, defaults included, and the own data sets that they name."""
+    values = parameters.defaults(notebook) | parameters.select(notebook, parameters.load(*names))
+    own = [file for file in (paths.PARAMETERS / "dataset").glob("*.yaml") if file.stem in values.values()]
+    return values | {file.stem: parameters.load(file) for file in own}
+
+
+def read_beside(notebook):
+    """What a notebook that judges runs reads besides them: the paper's claims, the approaches, the coverage tables."""
+    if notebook < "03_training":
+        return []
+    described = [paths.PARAMETERS / "claims.yaml", *sorted((paths.PARAMETERS / "approach").glob("*.yaml"))]
+    coverage = sorted((paths.ROOT / "runs" / "reference" / "coverage").glob("*.csv"))
+    return [parameters.load(file) for file in described] + [files.sha256(file) for file in coverage]
+
+
+def variations(notebook):
+    """The finished runs of this profile's variations, such as mini_cell of mini: notebook 6 compares them."""
+    return sorted(map(str, paths.runs().glob(f"{PROFILE}_*/*/*/*/run.json"))) if notebook == "06_validity" else []
 
 
 def tables(notebook):
@@ -72,6 +103,8 @@ rule report:
         [tables(notebook) for notebook in TABLES],
     output:
         f"{RUNS}/index.html",
+    params:
+        code=library(),
     localrule: True
     shell:
         "{sys.executable:q} -m chromolib.report write {PROFILE:q}"
@@ -93,7 +126,7 @@ rule train:
         f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/training.ipynb",
     params:
         code=code("03_training"),
-        values=lambda wildcards: parameters.select("03_training", parameters.load(*values(wildcards))),
+        values=lambda wildcards: settings("03_training", values(wildcards)) | {"task": wildcards.task},
         files=lambda wildcards: options(values(wildcards)),
     resources:
         gpu_slots=lambda wildcards: slots.needed(need("gpu_slots", wildcards), need("gpu_gib", wildcards)),
@@ -112,14 +145,16 @@ for notebook in TABLES:
         input:
             ALL_RUNS if notebook > "03_training" else [],
             tables("02_domain_similarity") if notebook in ("04_statistics", "06_validity") else [],
+            variations(notebook),
         output:
             tables(notebook),
         log:
             f"{RUNS}/{notebook}.ipynb",
         params:
             notebook=notebook,
-            code=code(notebook),
-            values=parameters.select(notebook, parameters.load(*FILES)),
+            code=(code(notebook), library()),
+            values=settings(notebook, FILES),
+            beside=read_beside(notebook),
             files=options(FILES),
         resources:
             gpu_slots=1,

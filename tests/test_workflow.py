@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,22 +18,30 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 PROFILES = paths.ROOT / "workflow" / "profiles"
 
 
-def snakemake(folder, *words, profile, snakefile=paths.ROOT / "Snakefile"):
+def snakemake(folder, *words, profile, snakefile=paths.ROOT / "Snakefile", **variables):
     """Run Snakemake with results and bookkeeping in `folder`; its output, after an exit status of 0."""
     where = ["--snakefile", str(snakefile), "--directory", str(folder), "--cores", "2"]
     command = [*SNAKEMAKE, *where, *words, "--config", f"profile={profile}"]
     environment = os.environ | {"CHROMOLIB_RUNS": str(folder / "runs"), "CHROMOLIB_CACHE": str(folder / "cache")}
-    done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environment |= variables
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, env=environment, cwd=Path(snakefile).parent, **output)
     assert done.returncode == 0, done.stdout[-4000:]
     return done.stdout
+
+
+def planned(plan):
+    """How often each rule would run: dict."""
+    rows = (line.split() for line in plan.splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
 @pytest.mark.parametrize(("profile", "runs"), [("smoke", 8), ("demo", 8), ("mini", 8), ("paper", 66)])
 def test_the_plan_has_every_run_and_five_notebooks_and_the_report(tmp_path, profile, runs):
     plan = snakemake(tmp_path, "--dry-run", profile=profile)
-    counts = dict(line.split() for line in plan.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())
-    assert counts["train"] == str(runs)
-    assert counts["total"] == str(runs + 6)
+    counts = planned(plan)
+    assert counts["train"] == runs
+    assert counts["total"] == runs + 6
 
 
 @pytest.mark.parametrize("where", ["local", "slurm"])
@@ -83,9 +92,61 @@ def test_two_step_waits_for_its_parent(tmp_path):
     assert jobs == ["g_band/efficientnet_lite0/imagenet/run.json", "q_band/efficientnet_lite0/two_step/run.json"]
 
 
+def test_a_home_that_cannot_be_written_is_none_of_its_business(tmp_path):
+    plan = snakemake(
+        tmp_path, "--profile", str(PROFILES / "local"), "--dry-run", profile="smoke", HOME="/dev/null/home"
+    )
+    assert planned(plan)["train"] == 8
+
+
 def test_an_unknown_profile_is_named(tmp_path):
     with pytest.raises(AssertionError, match=r"profile 'large': no such file.*there are demo"):
         snakemake(tmp_path, "--dry-run", profile="large")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A copy of the project, in which the smoke profile is done: by jobs that only touch their output."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("chromolib", "notebooks", "parameters", "workflow", "runs/reference/coverage"):
+        shutil.copytree(paths.ROOT / name, folder / name)
+    text = (paths.ROOT / "Snakefile").read_text()
+    (folder / "Snakefile").write_text(text.replace("{sys.executable:q} -m", "touch {output:q} # -m"))
+    replan(folder)
+    return folder
+
+
+def replan(folder, *words):
+    return snakemake(folder, *words, profile="smoke", snakefile=folder / "Snakefile", PYTHONPATH=str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "old", "new", "again"),
+    [
+        ("notebooks/03_training.ipynb", "weight_decay = ", "weight_decay = 1", {"train", "statistics"}),
+        ("notebooks/03_training.ipynb", "weight_decay = ", "weight_decay =  ", set()),
+        ("notebooks/04_statistics.ipynb", "bootstrap_draws = ", "bootstrap_draws = 1", {"statistics"}),
+        ("parameters/claims.yaml", "holds: [", "holds: [1", {"statistics"}),
+        ("parameters/claims.yaml", "#", "# more", set()),
+        ("parameters/approach/scratch.yaml", "start: random", "start: imagenet", {"train", "statistics"}),
+        ("runs/reference/coverage/coverage.csv", "0", "1", {"statistics"}),
+        ("chromolib/metrics.py", "import", "import math as mathematics\nimport", {"statistics"}),
+        ("chromolib/metrics.py", "import", "# a comment\nimport", set()),
+        ("runs/smoke_cell/q_band/efficientnet_lite0/imagenet/run.json", "", "{}", {"validity"}),
+    ],
+)
+def test_the_graph_sees_whatever_changes_a_result_and_nothing_else(finished, file, old, new, again):
+    path = finished / file
+    before = path.read_text() if path.exists() else ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(before.replace(old, new, 1) if before else new)
+    try:
+        rules = planned(replan(finished, "--dry-run")).keys()
+    finally:
+        path.write_text(before) if before else path.unlink()
+    assert again <= rules if again else not rules
+    assert ("train" in rules) == ("train" in again)
 
 
 @pytest.fixture(scope="module")
