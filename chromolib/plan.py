@@ -6,7 +6,6 @@ python -m chromolib.plan paper --device "..."     takes the speeds that the comm
 
 import argparse
 import itertools
-import os
 import sys
 import time
 
@@ -176,7 +175,7 @@ def main(arguments=None):
     except StudyError as error:
         sys.exit(f"plan: {error}")
     print(table.to_string(index=False, float_format="{:.2f}".format))
-    workers = 1 if torch.cuda.is_available() or given.device else len(os.sched_getaffinity(0))
+    workers = 1 if torch.cuda.is_available() or given.device else provenance.cores()
     hours = table["hours"].sum()
     print(
         f"\nIn all {table['trainings'].sum()} trainings: {hours:.1f} hours of one worker (a GPU, or one core), "

@@ -23,14 +23,14 @@ def describe():
 
 
 def hardware():
-    """The machine: dict with device, processor, cores, threads, memory_gib."""
+    """The machine: dict with device, processor, cores, threads, memory_gib (None where it cannot be asked)."""
     place = device.choose()
     return {
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gib": _memory_gib(),
         "bfloat16": device.has_fast_bfloat16(place),
     }
 
@@ -38,6 +38,17 @@ def hardware():
 def now():
     """The time in UTC, as ISO 8601 text to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def cores():
+    """How many processors this process may use; all of the machine's where the system gives a process no share."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _memory_gib():
+    if not hasattr(os, "sysconf"):  # Windows
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
 
 
 def _processor():

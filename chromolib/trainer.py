@@ -4,7 +4,6 @@ Before run.json is there, resume/ keeps what is needed to go on after an interru
 """
 
 import dataclasses
-import fcntl
 import json
 import shutil
 import time
@@ -32,7 +31,7 @@ from chromolib import (
 from chromolib.errors import StudyError
 
 MARGIN = 64 * 2**20  # bytes: tables, predictions and the executed notebook of a run [ours]
-_locks = {}  # folder -> open file; a kernel that starts the same run again keeps its lock
+_locks = {}  # folder -> its lock; a kernel that starts the same run again keeps its lock
 
 
 def ensure(settings, root=None):
@@ -257,7 +256,7 @@ class Run:
         with files.replacing(self.path / "run.json") as temporary:
             temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
         shutil.rmtree(self.path / "resume")
-        _locks.pop(self.path).close()  # others may start the run anew
+        _locks.pop(self.path).release()  # others may start the run anew
         return content
 
 
@@ -364,12 +363,9 @@ def _lock(path):
         return
     try:
         path.mkdir(parents=True, exist_ok=True)
-        file = open(path / ".lock", "w")  # noqa: SIM115 - stays open: the lock lives as long as the file
+        lock = files.lock(path / ".lock")
     except OSError as error:
         raise StudyError(f"{path}: cannot be written ({error}); set CHROMOLIB_RUNS to a folder that can") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise StudyError(f"{path}: another process is working on this run; wait for it, or stop it") from None
-    _locks[path] = file
+    if lock is None:
+        raise StudyError(f"{path}: another process is working on this run; wait for it, or stop it")
+    _locks[path] = lock
