@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from chromolib import TASKS, files, parameters, paths, slots
+from chromolib import files, parameters, paths, slots
 
 PROFILE = str(config.get("profile", "demo"))
 FILES = [str(file) for file in parameters.profile_files(PROFILE)]  # the later one before the earlier
@@ -86,10 +86,12 @@ def options(files):
 
 
 def parent(wildcards):
-    """The run on the other task that a run begins from, if its approach has one."""
-    name = parameters.load(parameters.path("approach", wildcards.approach))["parent"]
-    other = TASKS[wildcards.task]
-    return f"{RUNS}/{other}/{wildcards.architecture}/{name}/run.json" if name else []
+    """The run on another task that a run begins from, if its approach has one."""
+    start = parameters.load(parameters.path("approach", wildcards.approach))
+    if not start["parent"]:
+        return []
+    task, approach = parameters.parent(STUDY | start | {"task": wildcards.task})
+    return f"{RUNS}/{task}/{wildcards.architecture}/{approach}/run.json"
 
 
 def need(column, wildcards):

@@ -9,7 +9,6 @@ import importlib
 __version__ = "0.1.0"
 
 CLASSES = (*(str(number) for number in range(1, 23)), "X", "Y")
-TASKS = {"q_band": "g_band", "g_band": "q_band"}  # each target and its other staining
 N_CHROMOSOMES = 46  # of a normal cell
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 import chromolib
-from chromolib import TASKS, parameters, paths, statistics, tables
+from chromolib import parameters, paths, statistics, tables
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval
 
@@ -294,7 +294,8 @@ def _check(where, part):
         wanted |= {"baseline"}
     if part.keys() != wanted:
         raise StudyError(f"{where}: a part has {', '.join(sorted(part))}; needed are {', '.join(sorted(wanted))}")
-    known = {"tasks": TASKS, "architectures": chromolib.architectures.TABLE, "approaches": parameters.names("approach")}
+    tasks = parameters.tasks(parameters.known())
+    known = {"tasks": tasks, "architectures": chromolib.architectures.TABLE, "approaches": parameters.names("approach")}
     known |= {"measure": _MEASURES, "baseline": known["approaches"]}
     for name in wanted - {"paper", "holds"}:
         unknown = set(part[name] if name in _LISTS else [part[name]]) - set(known[name])

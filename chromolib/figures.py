@@ -3,6 +3,8 @@
 Colours are seaborn's colour-blind-safe palette; an approach has the same colour everywhere.
 """
 
+from collections import defaultdict
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -15,7 +17,7 @@ from chromolib import CLASSES, measures, metrics
 
 PALETTE = sns.color_palette("colorblind")
 APPROACH_COLOURS = dict(zip(("scratch", "imagenet", "two_step", "intermediate"), PALETTE, strict=False))
-DOMAIN_COLOURS = {"G": PALETTE[0], "Q": PALETTE[1], "natural": PALETTE[2]}
+DOMAIN_COLOURS = defaultdict(lambda: PALETTE[3], {"G": PALETTE[0], "Q": PALETTE[1], "natural": PALETTE[2]})
 
 sns.set_theme(
     style="ticks", font_scale=0.95, rc={"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False}
@@ -113,7 +115,13 @@ def class_balance(sets):
     for number, data in enumerate(sets):
         counts = np.bincount(data.labels, minlength=len(CLASSES))
         label = f"{data.name} ({data.stain}-band)"
-        axis.bar(places + (number - 0.5) * width, counts, width, color=DOMAIN_COLOURS[data.stain], label=label)
+        axis.bar(
+            places + (number - (len(sets) - 1) / 2) * width,
+            counts,
+            width,
+            color=DOMAIN_COLOURS[data.stain],
+            label=label,
+        )
     axis.set(xlabel="class", ylabel="images", xlim=(-0.6, 23.6))
     axis.set_xticks(places, CLASSES)
     axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)

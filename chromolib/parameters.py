@@ -8,6 +8,7 @@ import ast
 import difflib
 import json
 import math
+import re
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import yaml
 from chromolib.errors import StudyError
 from chromolib.paths import NOTEBOOKS, PARAMETERS
 
+_TASK = re.compile(r"[a-z0-9]+_band")
 _HINTS = {  # by the type of a default: what a wrong value may come from
     float: "; YAML reads 1e-4 as text, write 1.0e-4",
     list: "; write a list, such as [a, b]",
@@ -112,6 +114,26 @@ def defaults(notebook):
     return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(tagged[0]).body}
 
 
+def tasks(values):
+    """The tasks among parameters, called `<staining>_band`, each with the name of its data set.
+
+    The notebooks know q_band and g_band; a profile adds one by its name alone, such as `c_band: my_cells`.
+    """
+    return {name: value for name, value in values.items() if _TASK.fullmatch(name)}
+
+
+def parent(values):
+    """(task, approach) of the run that a run with these parameters begins from.
+
+    `parent` is an approach, or `<task>/<approach>`. Without a task it is the other staining's: of several the first.
+    """
+    task, _, approach = values["parent"].rpartition("/")
+    others = [name for name in tasks(values) if name != values["task"]]
+    if task and task not in others:
+        raise StudyError(f"parameter 'parent': {task!r} is not another task, which are {', '.join(others)}")
+    return task or others[0], approach
+
+
 def known():
     """Names and default values of all notebooks together."""
     return {
@@ -121,7 +143,7 @@ def known():
 
 def select(notebook, values):
     """Of `values`, those that the notebook knows, converted to their types; StudyError for unknown or mistyped ones."""
-    every = known()
+    every = dict.fromkeys(filter(_TASK.fullmatch, values), "") | known()
     for name in values:
         if name not in every:
             near = difflib.get_close_matches(name, every, n=1)
@@ -129,7 +151,8 @@ def select(notebook, values):
             raise StudyError(f"parameter {name!r}: no notebook knows it{hint}")
     own = defaults(notebook)
     typed = {name: _typed(name, value, (every | own)[name]) for name, value in values.items()}
-    return {name: value for name, value in typed.items() if name in own}
+    further = tasks(own) and tasks(typed)  # those of a profile, for notebooks that know of tasks
+    return {name: value for name, value in typed.items() if name in own or name in further}
 
 
 def check(notebook, namespace):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pandas as pd
 import safetensors
 
-from chromolib import TASKS, files, paths, tables
+from chromolib import files, paths, tables
 from chromolib.errors import StudyError
 
 RESULTS = (".safetensors", ".parquet", ".csv")  # not the executed notebook, which is still open when a run finishes
@@ -61,9 +61,7 @@ def verify(root, profile):
     missing, not as its digest in run.json, in another run's place or unknown to run.json; run.json absent (the run is
     not finished) or damaged; a parent that is missing or was trained again later. StudyError where there is no run.
     """
-    paths_of_runs = sorted(
-        path for task in TASKS for path in (Path(root) / profile / task).glob("*/*") if path.is_dir()
-    )
+    paths_of_runs = sorted(path for path in (Path(root) / profile).glob("*_band/*/*") if path.is_dir())
     if not paths_of_runs:
         raise StudyError(f"profile {profile!r}: no run of it in {root}; name another, or set CHROMOLIB_RUNS")
     rows = [("/".join(path.parts[-3:]), *state) for path in paths_of_runs for state in _states(path, Path(root))]

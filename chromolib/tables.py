@@ -166,7 +166,7 @@ def _steps(name):
     values = _approach(name)
     if values["start"] != "parent":
         return [{"random": "random weights", "imagenet": "ImageNet"}[values["start"]], "target staining"]
-    return [*_steps(values["parent"])[:-1], "other staining", "target staining"]
+    return [*_steps(values["parent"].rpartition("/")[2])[:-1], "other staining", "target staining"]
 
 
 def groups(predictions):

@@ -15,7 +15,6 @@ import torch
 
 from chromolib import (
     CLASSES,
-    TASKS,
     architectures,
     datasets,
     device,
@@ -39,8 +38,8 @@ def ensure(settings, root=None):
     path = runs.folder(*(settings[name] for name in ("profile", "task", "architecture", "approach")), root)
     if not (path / "run.json").exists():
         if settings["start"] == "parent":
-            start = parameters.load(parameters.path("approach", settings["parent"]))
-            ensure(settings | start | {"task": TASKS[settings["task"]]}, root)
+            task, approach = parameters.parent(settings)
+            ensure(settings | parameters.load(parameters.path("approach", approach)) | {"task": task}, root)
         run = Run(settings, root)
         for fold in settings["folds"]:
             run.train(fold)
@@ -263,13 +262,13 @@ class Run:
 def _check(settings):
     """Refuse values that no run can have; the types were checked by `chromolib.parameters`."""
     choices = {
-        "task": TASKS,
+        "task": parameters.tasks(settings),
         "architecture": tuple(architectures.TABLE),
         "start": ("random", "imagenet", "parent"),
         "folds_by": folds.BY,
         "presentation": datasets.PRESENTATIONS,
         "select_on": ("validation", "inner"),
-        settings["task"]: datasets.NAMES,
+        settings["task"]: datasets.names(),
     }
     for name, allowed in choices.items():
         if settings.get(name) not in allowed:
@@ -297,8 +296,8 @@ def _parent(settings, data, root):
     """The folder of the run whose weights this run begins from, or None; StudyError where it is missing or unfit."""
     if settings["start"] != "parent":
         return None
-    other = TASKS[settings["task"]]
-    path = runs.folder(settings["profile"], other, settings["architecture"], settings["parent"], root)
+    task, approach = parameters.parent(settings)
+    path = runs.folder(settings["profile"], task, settings["architecture"], approach, root)
     about = runs.record(path)
     _check_leak(path, about, settings, data)
     for name in ("image_size", "presentation"):
@@ -311,7 +310,7 @@ def _parent(settings, data, root):
 
 def _check_leak(path, about, settings, data):
     """The parent's images must be those that the settings name, and none of them the target's."""
-    name = settings[TASKS[settings["task"]]]
+    name = settings[parameters.parent(settings)[0]]
     own = about["parameters"]
     images = datasets.load(name, size=own["image_size"], presentation=own.get("presentation", "square"))
     if data.digest in (about["data"]["digest"], images.digest):

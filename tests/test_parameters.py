@@ -65,6 +65,38 @@ def test_unknown_or_mistyped_values_stop(values, message):
         parameters.select("03_training", values)
 
 
+def test_a_profile_adds_a_task_by_its_name():
+    values = {"c_band": "my_cells", "seed": 1}
+    assert parameters.select("03_training", values) == values
+    assert parameters.select("05_grad_cam", values) == {"seed": 1}  # reads the data set's name from the run
+    both = parameters.defaults("03_training") | values
+    assert list(parameters.tasks(both)) == ["q_band", "g_band", "c_band"]
+    with pytest.raises(StudyError, match=r"'c_band'.*not of the type"):
+        parameters.select("03_training", {"c_band": 3})
+
+
+@pytest.mark.parametrize(
+    ("task", "parent", "expected"),
+    [
+        ("q_band", "imagenet", ("g_band", "imagenet")),
+        ("g_band", "imagenet", ("q_band", "imagenet")),
+        ("c_band", "scratch", ("q_band", "scratch")),
+        ("c_band", "g_band/imagenet", ("g_band", "imagenet")),
+        ("q_band", "c_band/imagenet", ("c_band", "imagenet")),
+    ],
+)
+def test_the_run_that_a_run_begins_from(task, parent, expected):
+    values = parameters.defaults("03_training") | {"c_band": "my_cells", "task": task, "parent": parent}
+    assert parameters.parent(values) == expected
+
+
+@pytest.mark.parametrize("parent", ["g_band/imagenet", "r_band/imagenet"])
+def test_a_parent_is_of_another_task(parent):
+    values = parameters.defaults("03_training") | {"task": "g_band", "parent": parent}
+    with pytest.raises(StudyError, match=f"'{parent[:6]}' is not another task, which are q_band"):
+        parameters.parent(values)
+
+
 def test_whole_numbers_serve_where_a_fraction_is_expected():
     assert parameters.select("03_training", {"momentum": 0}) == {"momentum": 0.0}
 

@@ -80,6 +80,21 @@ def test_ensure_trains_the_parent_first_and_nothing_twice(settings, tmp_path):
     assert runs.record(path) == record
 
 
+def test_a_third_staining_is_one_more_task(settings, tmp_path):
+    """The tasks come from the parameters: a further one has a parent, and is one, like the paper's two."""
+    third = settings | {"c_band": "synthetic_c", "task": "c_band", "folds": [0]}
+    with pytest.raises(StudyError, match="'c_band': 'synthetic_c' is not one of"):
+        trainer.Run(third, tmp_path)
+    third |= {"c_band": "synthetic_g", "g_band": "synthetic_q", "q_band": "synthetic_q"}
+    child = third | {"approach": "intermediate", "start": "parent", "parent": "g_band/scratch"}
+    assert runs.record(trainer.ensure(child, tmp_path))["parent"]["run"] == "smoke/g_band/efficientnet_lite0/scratch"
+    child |= {"task": "q_band", "parent": "c_band/scratch", "c_band": "synthetic_g"}
+    assert runs.record(trainer.ensure(child, tmp_path))["parent"]["run"] == "smoke/c_band/efficientnet_lite0/scratch"
+    table = runs.verify(tmp_path, "smoke")
+    assert {run.split("/")[0] for run in table["run"]} == {"q_band", "g_band", "c_band"}
+    assert set(table["state"]) == {"ok"}
+
+
 def test_interrupted_it_goes_on_with_the_next_fold(settings, tmp_path, train):
     first = trainer.Run(settings, tmp_path)
     first.train(0)

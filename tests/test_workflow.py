@@ -44,6 +44,20 @@ def test_the_plan_has_every_run_and_five_notebooks_and_the_report(tmp_path, prof
     assert counts["total"] == runs + 6
 
 
+def test_the_plan_has_a_third_staining_where_the_profile_names_one(tmp_path):
+    copy = tmp_path / "copy"  # the profile is a file of the project
+    for name in ("chromolib", "parameters", "workflow", "notebooks"):
+        shutil.copytree(paths.ROOT / name, copy / name)
+    shutil.copy(paths.ROOT / "Snakefile", copy)
+    (copy / "parameters" / "profile" / "mine.yaml").write_text(
+        "profile: mine\nc_band: my_cells\ntasks: [c_band]\narchitectures: [resnet34]\napproaches: [two_step]\n"
+    )
+    command = [*SNAKEMAKE, "--dry-run", "--cores", "1", "--config", "profile=mine"]
+    done = subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, text=True, capture_output=True)
+    assert "/c_band/resnet34/two_step/run.json" in done.stdout, done.stdout + done.stderr
+    assert "input: " in done.stdout and "/q_band/resnet34/imagenet/run.json" in done.stdout
+
+
 @pytest.mark.parametrize("where", ["local", "slurm"])
 def test_the_plan_is_the_same_everywhere(tmp_path, where):
     plan = snakemake(tmp_path, "--profile", str(PROFILES / where), "--dry-run", profile="paper")
