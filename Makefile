@@ -5,7 +5,7 @@ BIN := .venv/bin
 # ONLY=trainings leaves the other notebooks out.  CUDA_VISIBLE_DEVICES=0,1 takes only those GPUs.
 GRAPH = $(BIN)/snakemake $(ONLY) --profile workflow/profiles/local --quiet rules --config
 
-.PHONY: setup demo test lab study plan new-data reference verify benchmark
+.PHONY: setup demo test lab study plan new-data reference verify predict benchmark
 
 setup: .venv/installed
 
@@ -36,6 +36,11 @@ reference: setup
 
 verify: setup
 	$(BIN)/python -m chromolib.runs verify $(PROFILE)
+
+# Classes, karyograms and karyotypes of your own images: RUN=mini/q_band/efficientnet_lite0/imagenet FOLDER=/data/cells
+# For research, no diagnosis. Further options as OPTIONS="--grad-cam --size".
+predict: setup
+	$(BIN)/python -m chromolib.predict '$(RUN)' '$(FOLDER)' $(OPTIONS)
 
 benchmark: setup
 	env -u OMP_NUM_THREADS $(BIN)/python benchmarks

@@ -263,7 +263,7 @@ def _build(source, place, size, presentation):
     """Decode and square every image of a set."""
     entries, remarks = _index(source, place)
     position = {entry.member: index for index, entry in enumerate(entries)}
-    shown = _Shown(source.stain, [entry.cell for entry in entries], size, presentation)
+    shown = Shown(source.stain, [entry.cell for entry in entries], size, presentation)
     wanted = archives.members(place, position.__contains__)
     bar = tqdm(
         wanted, f"reading {source.name}", len(entries), unit=" images", delay=QUIET, mininterval=QUIET, file=sys.stdout
@@ -279,7 +279,7 @@ def _build(source, place, size, presentation):
     return _dataset(source.name, source.stain, shown, entries, remarks)
 
 
-class _Shown:
+class Shown:
     """Images of a set as a presentation shows them: `take` each, in any order and from any thread, then `images`."""
 
     def __init__(self, stain, cells, size, presentation):
@@ -441,7 +441,7 @@ def _embedded(name, size, presentation):
         drawn = synthetic.karyotypes(stain)
         report = ["drawings after an ideogram, for learning and testing: not images of chromosomes"]
     entries = [_Entry(file, file, label, cell, None) for _, label, cell, file in drawn]
-    shown = _Shown(stain, [entry.cell for entry in entries], size, presentation)
+    shown = Shown(stain, [entry.cell for entry in entries], size, presentation)
     for index, (picture, *_) in enumerate(drawn):
         shown.take(index, picture)
     return _dataset(name, stain, shown, entries, report)

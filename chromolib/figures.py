@@ -40,33 +40,64 @@ def _finish(figure):
 
 # -------------------------------------------------------------------------------------- 01 data exploration
 
-_GROUPS = (("1 2 3", "4 5"), ("6 7 8 9 10 11 12 X",), ("13 14 15", "16 17 18"), ("19 20", "21 22 Y"))
+_ROWS = ("1 2 3 4 5", "6 7 8 9 10 11 12", "13 14 15 16 17 18", "19 20 21 22 X Y ?")
+_GAP = 4  # pixels between the chromosomes of a pair
 
 
 def karyogram(data, cell=None):
-    """All chromosomes of one cell in the groups of the international nomenclature, homologues side by side.
+    """All chromosomes of one cell of a Dataset, 1 to 22, X, Y, homologues side by side.
 
-    cell: a name in `data.cells`; None composes a male set from the first images of each class. Each image is as high as
-    its square, so lengths cannot be compared between classes.
+    cell: a name in `data.cells`; None composes a male set from the first images of each class. Each square image had
+    its own scale, so lengths cannot be compared.
     """
     chosen = _composed(data.labels) if cell is None else np.flatnonzero(data.cells == cell)
-    light = measures.has_light_background(data.images)
-    rows = [[_pair(data, chosen, name, light) for name in " ".join(row).split()] for row in _GROUPS]
-    width = max(sum(pair.shape[1] for pair in row) + 60 * (len(row) - 1) for row in rows)
-    figure, axes = plt.subplots(len(rows), figsize=(10, len(rows) * (2500 / width + 0.4)))
-    for axis, groups, row in zip(axes, _GROUPS, rows, strict=True):
-        _karyogram_row(axis, row, " ".join(groups).split(), width, 255 * light)
+    light = measures.has_light_background(data.pictures)
+    return laid_out([_cut(image, light) for image in data.pictures[chosen]], data.labels[chosen])
+
+
+def laid_out(pictures, labels, marked=None, title=None):
+    """A karyogram of pictures of any size, (h, w) or (h, w, 3) uint8, all at one scale: rows 1 to 22, X, Y, then "?".
+
+    labels: 0..23, or -1 for what is no chromosome ("?"); marked: (n,) bool, those that are to be looked at again, in
+    a frame. The page has the ground of most pictures.
+    """
+    corners = [np.mean([image[0, 0], image[0, -1], image[-1, 0], image[-1, -1]]) for image in pictures]
+    ground = 255 if np.median(corners) > 127 else 0
+    marked = np.zeros(len(pictures), bool) if marked is None else marked
+    names = np.array([*CLASSES, "?"])[np.asarray(labels)]
+    rows = [[np.flatnonzero(names == name) for name in row.split()] for row in _ROWS]
+    width = max(_row_width(row, pictures) for row in rows)
+    heights = [max([pictures[i].shape[0] for places in row for i in places], default=1) + 2 * _GAP for row in rows]
+    size = (10, sum(heights) * 9.7 / width + 0.4 * len(rows) + 0.4)
+    figure, axes = plt.subplots(len(rows), figsize=size, height_ratios=heights)
+    for axis, row, text, height in zip(axes, rows, _ROWS, heights, strict=True):
+        _karyogram_row(axis, row, text.split(), pictures, marked, np.full((height, width, 3), ground, np.uint8))
+    figure.suptitle(title, fontsize=9, wrap=True)
     return _finish(figure)
 
 
-def _karyogram_row(axis, pairs, names, width, background):
-    canvas = np.full((len(pairs[0]), width), background, np.uint8)
-    gap = (width - sum(pair.shape[1] for pair in pairs)) // len(pairs)
-    left = gap // 2
-    for pair, name in zip(pairs, names, strict=True):
-        canvas[:, left : left + pair.shape[1]] = pair
-        axis.text(left + pair.shape[1] / 2, len(canvas) + 8, name, ha="center", va="top", fontsize=11)
-        left += pair.shape[1] + gap
+def _row_width(row, pictures):
+    return sum(pictures[i].shape[1] + _GAP for places in row for i in places) + 4 * _GAP * len(row)
+
+
+def _karyogram_row(axis, row, names, pictures, marked, canvas):
+    """The classes of a row spread over an empty canvas; each name below its pictures."""
+    bottom = canvas.shape[0] - _GAP
+    spare = (canvas.shape[1] - _row_width(row, pictures)) // len(row) + 4 * _GAP
+    left = spare // 2
+    for places, name in zip(row, names, strict=True):
+        start = left
+        for i in places:
+            image = pictures[i] if pictures[i].ndim == 3 else pictures[i][..., None]
+            h, w = image.shape[:2]
+            canvas[bottom - h : bottom, left : left + w] = image
+            if marked[i]:
+                corner = (left - 1.5, bottom - h - 1.5)
+                axis.add_patch(plt.Rectangle(corner, w + 2, h + 2, fill=False, color=PALETTE[3], linewidth=1.5))
+            left += w + _GAP
+        if len(places) or name != "?":
+            axis.text((start + left - _GAP) / 2, bottom + 2 * _GAP, name, ha="center", va="top", fontsize=11)
+        left += spare
     _show(axis, canvas)
 
 
@@ -75,15 +106,10 @@ def _composed(labels):
     return np.concatenate([np.flatnonzero(labels == label)[: 2 if label < 22 else 1] for label in range(len(CLASSES))])
 
 
-def _pair(data, chosen, name, light):
-    """The images of one class among those chosen, cut to the chromosomes' width and set side by side."""
-    background = 255 * light
-    parts = [np.full((data.images.shape[1], 40), background, np.uint8)]
-    for image in data.images[chosen[data.labels[chosen] == CLASSES.index(name)]]:
-        mask = measures.foreground(image, light)
-        cut = np.where(mask, image, background)[:, measures.box(mask)[1]]
-        parts += [cut.astype(np.uint8), parts[0]]
-    return np.hstack(parts)
+def _cut(image, light):
+    """The chromosome of a square image, without the padding around it."""
+    mask = measures.foreground(image, light)
+    return np.where(mask, image, 255 * light).astype(np.uint8)[measures.box(mask)]
 
 
 def samples_per_class(data, count=2, seed=0):

@@ -275,7 +275,7 @@ def _log_priors(counts, priors):
 
 
 def _check(log_probabilities, cells):
-    if cells is None or pd.isna(cells).any():
+    if cells is None or pd.isna(np.asarray(cells, object)).any():
         raise StudyError("cells: unknown for some images (as in CIR); only whole cells can be decoded")
     log_probabilities, cells = np.asarray(log_probabilities, np.float64), np.asarray(cells, str)
     if log_probabilities.shape != (len(cells), metrics.N_CLASSES) or len(cells) == 0:

@@ -1,0 +1,269 @@
+"""Chromosomes of your own: classes, probabilities, a karyogram and a karyotype of each cell, by a finished run.
+
+    python -m chromolib.predict RUN FOLDER [--fold K ...] [--size] [--grad-cam] [--out OUT]
+
+RUN: the folder of a run, or its name under runs/, such as karyotype/g_band/efficientnet_lite0/imagenet. FOLDER: a cell
+a sub-folder, or the images of one cell, or a sheet (CSV) with the columns file and, where known, cell.
+
+For research only. No diagnosis.
+"""
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import logsumexp
+
+from chromolib import (
+    CLASSES,
+    architectures,
+    archives,
+    datasets,
+    device,
+    files,
+    images,
+    karyotype,
+    metrics,
+    paths,
+    readings,
+    runs,
+    sizes,
+    training,
+)
+from chromolib.errors import StudyError
+
+PURPOSE = "research, no diagnosis"
+ENDINGS = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")
+_DOUBT = 0.5  # [ours] probability of the decoded class below which an image is marked as unsure
+_SHEET = {"file", "cell", "label", "patient"}  # columns of a sheet; the last two are for training
+
+
+class Predictor:
+    """The networks of a run's folds: `Predictor(path)`, then `squares`, `logits` and `log_probabilities` of images."""
+
+    def __init__(self, path, folds=None):
+        self.path, settings = Path(path), runs.record(Path(path))["parameters"]
+        self.folds = settings["folds"] if folds is None else folds
+        self.architecture, self.size = settings["architecture"], settings["image_size"]
+        self.presentation, self.precision = settings.get("presentation", "square"), settings["precision"]
+        self.place = device.choose()
+        self.models = [self._model(fold) for fold in self.folds]
+
+    def _model(self, fold):
+        model = architectures.create(self.architecture, runs.weights(self.path, fold), image_size=self.size)
+        return device.prepare(model, self.place)
+
+    def squares(self, pictures, cells=None):
+        """Pictures, each (h, w) uint8, as the run was shown its own: (n, size, size) uint8, or (n, 2, size, size)."""
+        cells = [None] * len(pictures) if cells is None else cells
+        shown = datasets.Shown("chromosomes", cells, self.size, self.presentation)
+        for index, picture in enumerate(pictures):
+            shown.take(index, picture)
+        return shown.images()
+
+    def logits(self, squares):
+        """(folds, n, 24) float32 of squares as from `squares`."""
+        seen = torch.from_numpy(squares).to(self.place)
+        found = [training.predict(model, self.architecture, seen, self.precision) for model in self.models]
+        return torch.stack(found).cpu().numpy()
+
+    def log_probabilities(self, squares, values=None):
+        """(n, 24) float64: each fold's answers as `chromolib.readings` has them, their probabilities averaged.
+
+        values: (n, 2) `sizes.features` of the images, where their size is to count; the run's own data set must then be
+        at hand.
+        """
+        data = None if values is None else readings.data_of(self.path)
+        parts = [
+            readings.reading(self.path, fold, data).log_probabilities(logits, values)
+            for fold, logits in zip(self.folds, self.logits(squares), strict=True)
+        ]
+        return logsumexp(parts, axis=0) - np.log(len(parts))
+
+
+def predict(run, images, cells=None, sizes=None, folds=None):
+    """What the run in folder `run` says of images: DataFrame, a row an image.
+
+    images: n pictures, each (h, w) uint8 of any size on a black or white ground; cells: (n,) names, or None where
+    unknown; sizes: (n, 2) area and length in pixels (`images.area_and_length`), if they are to count; folds: those
+    whose networks are asked, by default all, averaged.
+
+    cell, class, probability, second_class; decoded: class when the cell is read together ("" for no chromosome, or
+    without cells); unsure: whether a person should look; logit_0 .. logit_23: log-probabilities. Raises StudyError for
+    an unfinished run, absent weights, images that are none and lengths that differ.
+    """
+    return _predict(Predictor(run, folds), images, cells, sizes)[0]
+
+
+def _predict(predictor, pictures, cells, areas):
+    """The table of `predict` and that of `karyotype.call`, which is empty where cells are unknown."""
+    _check(pictures, cells, areas)
+    values = None if areas is None else sizes.features(areas, cells)
+    found = predictor.log_probabilities(predictor.squares(pictures, cells), values)  # (n, 24)
+    first, second = np.argsort(-found, axis=1, kind="stable")[:, :2].T
+    names = np.array([*CLASSES, ""])  # the last is that of -1, no chromosome
+    table = pd.DataFrame({"cell": cells, "class": names[first], "probability": np.exp(found.max(axis=1))})
+    labels, calls = np.full(len(table), -1), pd.DataFrame(columns=["cell", "karyotype"])
+    if cells is not None:
+        labels, calls = karyotype.read(found, cells)
+    table = table.assign(second_class=names[second], decoded=names[labels], unsure=_unsure(found, labels, cells, calls))
+    return pd.concat([table, pd.DataFrame(found, columns=metrics.LOGITS)], axis=1), calls
+
+
+def _unsure(log_probabilities, labels, cells, calls):
+    """Images to look at: improbable ones, those left over, and those over which the call and its runner-up differ."""
+    if cells is None:
+        return np.exp(log_probabilities.max(axis=1)) < _DOUBT
+    doubt = (np.exp(log_probabilities[np.arange(len(labels)), labels]) < _DOUBT) | (labels < 0)
+    for call in calls[~calls["sure"] & (calls["karyotype"] != "?")].itertuples():
+        change = karyotype.counts_of(call.karyotype) != karyotype.counts_of(call.runner_up)
+        doubt |= (np.asarray(cells) == call.cell) & change[labels]
+    return doubt
+
+
+def _check(pictures, cells, areas):
+    if len(pictures) == 0:
+        raise StudyError("images: there are none; give at least one")
+    for name, values in (("cells", cells), ("sizes", areas)):
+        if values is not None and len(values) != len(pictures):
+            raise StudyError(f"{name}: {len(values)} of them for {len(pictures)} images; give one for each")
+
+
+def read_folder(place):
+    """The images of a folder, an archive or a sheet: names (n,), pictures, cells (n,) or None, and remarks in words.
+
+    In a folder the first sub-folder names the cell; images beside the sub-folders are of a cell named as the folder.
+    Raises StudyError for a place without images, for what cannot be read, and for a sheet as `_sheet`.
+    """
+    place = Path(place)
+    if place.suffix.lower() == ".csv":
+        names, cells = _sheet(place)
+        pictures = [images.read((place.parent / name).read_bytes(), name) for name in names]
+        return names, pictures, cells, []
+    if not place.exists():
+        raise StudyError(f"{place}: there is no such folder or sheet; give one with images of chromosomes")
+    others, names, pictures = [], [], []
+    for name, content in archives.members(place, lambda name: not Path(name).name.startswith(".")):
+        if not name.lower().endswith(ENDINGS):
+            others.append(name)
+            continue
+        names.append(name)
+        pictures.append(images.read(content, f"{place}/{name}"))
+    if not names:
+        raise StudyError(f"{place}: no image in it (looked for {', '.join(ENDINGS)}); give the folder that has them")
+    remarks = [f"{len(others):,} files are no images by their names, such as {others[0]}"] if others else []
+    cells = [name.split("/")[0] if "/" in name else place.stem for name in names]
+    return names, pictures, np.array(cells), remarks
+
+
+def _sheet(place):
+    """Files and cells (or None) that a CSV sheet names; StudyError for what is wrong in it, all bad rows counted."""
+    try:
+        text = place.read_text(encoding="utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{place}: cannot be read as a sheet ({error}); save it as CSV in UTF-8") from error
+    table.columns = table.columns.str.strip().str.lower()
+    if "file" not in table or set(table) - _SHEET:
+        raise StudyError(
+            f"{place}: columns {', '.join(table)}; it needs file, and may have {', '.join(sorted(_SHEET))}"
+        )
+    problems = {
+        "files that are not there": [not (place.parent / name).is_file() for name in table["file"]],
+        "files named twice": table["file"].duplicated(),
+        "rows without a cell": table["cell"] == "" if "cell" in table else [False] * len(table),
+    }
+    for what, wrong in problems.items():
+        if np.any(wrong):
+            listed = ", ".join(f"row {row + 2}: {table['file'][row]}" for row in np.flatnonzero(wrong)[:5])
+            raise StudyError(f"{place}: {np.sum(wrong)} {what} ({listed}); correct the sheet or the folder")
+    return table["file"].tolist(), table["cell"].to_numpy() if "cell" in table else None
+
+
+def write(predictor, place, out, size=False, grad_cam=False):
+    """Predict all images of a folder or sheet and write what came out to the folder `out`; returns the calls.
+
+    predictions.csv, karyotypes.csv, and of each cell <cell>.png, <cell>.svg and, if asked for, <cell>_grad_cam.png.
+    """
+    names, pictures, cells, remarks = read_folder(place)
+    areas = [images.area_and_length(picture) for picture in pictures] if size else None
+    table, calls = _predict(predictor, pictures, cells, areas)
+    table.insert(0, "file", names)
+    for name, content in (("predictions", table.drop(columns=metrics.LOGITS)), ("karyotypes", calls)):
+        with files.replacing(out / f"{name}.csv") as temporary:
+            content.assign(use=PURPOSE).to_csv(temporary, index=False)
+    for call in calls.itertuples():
+        rows = np.flatnonzero(cells == call.cell)
+        if call.n_images not in karyotype.SIZES:
+            remarks.append(f"{call.cell}: {call.n_images} images, where one cell has 46; no karyotype is called")
+        _draw(call, table.iloc[rows], [pictures[row] for row in rows], out)
+        if grad_cam:
+            _draw_maps(predictor, call, table.iloc[rows], [pictures[row] for row in rows], out)
+    for remark in remarks:
+        print(remark)
+    return calls
+
+
+def _labels(table):
+    """What is drawn: the decoded class, and -1 for no chromosome."""
+    return np.array([CLASSES.index(name) if name else -1 for name in table["decoded"]])
+
+
+def _draw(call, table, pictures, out):
+    from chromolib import figures  # brings the drawing, which `predict` does without
+
+    against = f"log odds {call.log_odds:.1f} against {call.runner_up}" if call.karyotype != "?" else "no single cell"
+    title = f"{call.cell}: {call.karyotype}, {'sure' if call.sure else 'unsure'} ({against}); {PURPOSE}"
+    figure = figures.laid_out(pictures, _labels(table), table["unsure"].to_numpy(), title)
+    for ending in ("png", "svg"):
+        with files.replacing(out / f"{_safe(call.cell)}.{ending}") as temporary:
+            figure.savefig(temporary, dpi=110)
+
+
+def _draw_maps(predictor, call, table, pictures, out):
+    """Grad-CAM of each image for its decoded class, the mean of the folds' maps, laid out as the karyogram."""
+    from chromolib import figures, gradcam
+
+    labels, squares = _labels(table), predictor.squares(pictures, table["cell"].tolist())
+    maps = [gradcam.maps(model, predictor.architecture, squares, np.maximum(labels, 0)) for model in predictor.models]
+    plain = squares if squares.ndim == 3 else squares[:, 0]
+    overlays = list(gradcam.overlay(plain, np.mean(maps, axis=0)))
+    figure = figures.laid_out(overlays, labels, table["unsure"].to_numpy(), f"{call.cell}: Grad-CAM; {PURPOSE}")
+    with files.replacing(out / f"{_safe(call.cell)}_grad_cam.png") as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _safe(name):
+    """A cell's name as the name of a file."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m chromolib.predict", description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="folder of a finished run, or its name under runs/")
+    parser.add_argument(
+        "folder", help="a cell a sub-folder, the images of one cell, or a sheet with columns file, cell"
+    )
+    parser.add_argument("--fold", type=int, nargs="+", help="folds whose networks are asked (default: all, averaged)")
+    parser.add_argument("--size", action="store_true", help="let size count (needs the run's own data set at hand)")
+    parser.add_argument("--grad-cam", action="store_true", help="draw where the networks looked")
+    parser.add_argument("--out", type=Path, help="where results go (default: runs/predictions/<folder>)")
+    wanted = parser.parse_args(arguments)
+    run = Path(wanted.run)
+    out = wanted.out or paths.runs() / "predictions" / Path(wanted.folder).resolve().stem
+    try:
+        predictor = Predictor(run if run.is_dir() else paths.runs() / run, wanted.fold)
+        calls = write(predictor, wanted.folder, out, wanted.size, wanted.grad_cam)
+    except StudyError as error:
+        sys.exit(str(error))
+    print(calls.round({"log_odds": 1}).to_string(index=False) if len(calls) else "cells unknown: no karyotype")
+    print(f"{PURPOSE}: {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Prediction of one's own images: a tiny run's networks, folders and sheets as people have them, what is written."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from chromolib import CLASSES, datasets, images, karyotype, metrics, parameters, predict, readings, runs, synthetic
+from chromolib.errors import StudyError
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Native drawings of eight cells: (pictures, labels, cells, files)."""
+    return list(zip(*synthetic.karyotypes("Q", n_cells=8), strict=True))
+
+
+@pytest.fixture(scope="module")
+def run(drawn, tmp_path_factory):
+    """A run of two folds by cell, a few steps on 32 pixels, with a monitor part, on these eight cells."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load", eight_cells(drawn))
+        short = {"profile": "tiny", "task": "q_band", "image_size": 32, "folds": [0, 1], "n_folds": 2}
+        short |= {"adam_epochs": 1, "sgd_epochs": 0, "steps_per_epoch": 4, "folds_by": "cell", "select_on": "inner"}
+        short |= {"approach": "scratch", "start": "random", "precision": "fp32"}
+        yield runs.ensure(parameters.defaults("03_training") | short, tmp_path_factory.mktemp("runs"))
+
+
+def eight_cells(drawn):
+    def load(name, root=None, size=256, presentation="square"):
+        pictures, labels, cells, files = drawn
+        return datasets.Dataset(
+            name=name,
+            stain="Q",
+            images=np.stack([images.square(picture, size) for picture in pictures]),
+            labels=np.array(labels),
+            cells=np.array(cells),
+            patients=None,
+            sizes=np.array([images.area_and_length(picture) for picture in pictures], np.float32),
+            files=np.array(files),
+            report=(),
+            digest="eight cells",
+        )
+
+    return load
+
+
+@pytest.fixture
+def folder(drawn, tmp_path):
+    """Two of the cells, each a sub-folder, as PNG."""
+    place = tmp_path / "sent"
+    for picture, _, cell, file in zip(*drawn, strict=True):
+        if cell in ("cell01", "cell02"):
+            (place / cell).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(place / file)
+    return place
+
+
+def test_logits_are_those_of_the_run(run, drawn):
+    """Native pictures of a fold's validation part, squared and shown to that fold's network, as in training."""
+    pictures = dict(zip(drawn[3], drawn[0], strict=True))
+    for fold, rows in runs.predictions(run).groupby("fold"):
+        predictor = predict.Predictor(run, [fold])
+        found = predictor.logits(predictor.squares([pictures[file] for file in rows["file"]]))
+        assert np.array_equal(found[0], rows[metrics.LOGITS].to_numpy(np.float32))
+
+
+def test_folds_are_averaged_as_probabilities(run, drawn):
+    apart = [predict.predict(run, drawn[0][:5], folds=[fold]) for fold in (0, 1)]
+    both = predict.predict(run, drawn[0][:5])
+    expected = np.mean([np.exp(table[metrics.LOGITS]) for table in apart], axis=0)
+    assert np.exp(both[metrics.LOGITS].to_numpy()) == pytest.approx(expected, rel=1e-5)
+    assert both["probability"].to_numpy() == pytest.approx(expected.max(axis=1), rel=1e-5)
+    assert both["class"].tolist() == [CLASSES[label] for label in expected.argmax(axis=1)]
+    assert both["second_class"].tolist() == [CLASSES[label] for label in np.argsort(expected)[:, -2]]
+    assert (both["decoded"] == "").all() and both["cell"].isna().all()
+
+
+def test_a_cell_is_read_together(run, drawn):
+    pictures, _, cells, _ = (part[:92] for part in drawn)
+    table = predict.predict(run, pictures, cells)
+    labels, _ = karyotype.read(table[metrics.LOGITS].to_numpy(), cells)
+    assert table["decoded"].tolist() == ["" if label < 0 else CLASSES[label] for label in labels]
+    improbable = np.exp(table[metrics.LOGITS].to_numpy()[np.arange(92), labels]) < 0.5
+    assert table["unsure"][improbable].all()
+
+
+def test_a_picture_that_is_no_chromosome_is_marked(run, drawn):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60), np.uint8)
+    assert predict.predict(run, [*drawn[0][:46], noise], ["a"] * 47)["unsure"].iloc[-1]
+
+
+def test_sizes_count_where_they_are_given(run, drawn, monkeypatch):
+    monkeypatch.setattr(datasets, "load", eight_cells(drawn))
+    pictures, _, cells, _ = (part[:46] for part in drawn)
+    areas = [images.area_and_length(picture) for picture in pictures]
+    plain, sized = predict.predict(run, pictures, cells), predict.predict(run, pictures, cells, areas)
+    truth = np.array(drawn[1][:46])
+    gain = sized[metrics.LOGITS].to_numpy() - plain[metrics.LOGITS].to_numpy()
+    assert gain[np.arange(46), truth].mean() > 0.5  # an untrained network, and sizes that tell a 1 from a 21
+
+
+def test_a_folder_becomes_tables_and_karyograms(run, folder, tmp_path, capsys):
+    predict.main([str(run), str(folder), "--out", str(tmp_path / "out"), "--grad-cam"])
+    table, calls = (pd.read_csv(tmp_path / "out" / f"{name}.csv") for name in ("predictions", "karyotypes"))
+    assert len(table) == 92 and sorted(table["cell"].unique()) == ["cell01", "cell02"]
+    assert {"file", "cell", "class", "probability", "second_class", "decoded", "unsure"} <= set(table.columns)
+    assert (calls["n_images"] == 46).all() and calls["karyotype"].str.match(r"4\d,[XY]").all()
+    for cell in ("cell01", "cell02"):
+        for ending in (".png", "_grad_cam.png"):
+            assert np.ptp(np.array(Image.open(tmp_path / "out" / f"{cell}{ending}").convert("L"))) > 100
+        assert predict.PURPOSE in (tmp_path / "out" / f"{cell}.svg").read_text()
+    assert (table["use"] == predict.PURPOSE).all() and (calls["use"] == predict.PURPOSE).all()
+    assert predict.PURPOSE in capsys.readouterr().out
+
+
+def test_the_images_of_one_cell_need_no_sub_folder(folder):
+    names, pictures, cells, remarks = predict.read_folder(folder / "cell01")
+    assert len(names) == len(pictures) == 46 and set(cells) == {"cell01"} and not remarks
+
+
+@pytest.mark.parametrize("n", [30, 92])
+def test_what_is_no_single_cell_is_said(run, drawn, tmp_path, n, capsys):
+    place = tmp_path / "one"
+    place.mkdir()
+    for number, picture in enumerate(drawn[0][:n]):
+        Image.fromarray(picture).save(place / f"{number}.tif")
+    (calls,) = predict.write(predict.Predictor(run, [0]), place, tmp_path / "out").to_dict("records")
+    assert calls["karyotype"] == "?" and not calls["sure"]
+    assert f"one: {n} images, where one cell has 46" in capsys.readouterr().out
+
+
+def test_a_sheet_as_people_send_it(folder):
+    """A byte-order mark, semicolons, carriage returns, capitals, and columns that a training would want."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    rows = [f"{file};{file[:6]};chr1;P1" for file in files]
+    (folder / "sheet.csv").write_bytes(("\ufeff" + "\r\n".join(["File;Cell;label;patient", *rows])).encode())
+    names, pictures, cells, _ = predict.read_folder(folder / "sheet.csv")
+    assert names == files and len(pictures) == 92 and set(cells) == {"cell01", "cell02"}
+
+
+def test_a_sheet_without_cells_gives_classes_only(run, folder, tmp_path, capsys):
+    (folder / "sheet.csv").write_text("file\n" + "\n".join(f"cell01/{p.name}" for p in (folder / "cell01").iterdir()))
+    predict.main([str(run), str(folder / "sheet.csv"), "--fold", "0", "--out", str(tmp_path / "out")])
+    assert "no karyotype" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 46
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name,cell\nx.png,1\n", "it needs file"),
+        ("file,stain\ncell01/a.png,Q\n", "columns file, stain"),
+        ("file,cell\nlost.png,1\nlost2.png,1\n", r"2 files that are not there \(row 2: lost.png, row 3: lost2.png\)"),
+        ("file,cell\ncell01/cell01_1a.png,1\ncell01/cell01_1a.png,1\n", "1 files named twice"),
+        ("file,cell\ncell01/cell01_1a.png,\n", "1 rows without a cell"),
+        ("", "cannot be read as a sheet"),
+    ],
+)
+def test_a_bad_sheet_is_refused_by_row_and_reason(folder, text, words):
+    (folder / "sheet.csv").write_text(text)
+    with pytest.raises(StudyError, match=words):
+        predict.read_folder(folder / "sheet.csv")
+
+
+def test_other_bad_places_are_refused(run, tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StudyError, match="no image in it"):
+        predict.read_folder(tmp_path / "empty")
+    with pytest.raises(StudyError, match="no such folder"):
+        predict.read_folder(tmp_path / "absent")
+    (folder / "cell01" / "text.png").write_text("no picture")
+    with pytest.raises(StudyError, match=r"text\.png"):
+        predict.read_folder(folder)
+    with pytest.raises(StudyError, match="no finished run"):
+        predict.Predictor(tmp_path / "empty")
+    with pytest.raises(StudyError, match="has no fold 4"):
+        predict.Predictor(run, [4])
+    with pytest.raises(SystemExit, match="no finished run"):
+        predict.main([str(tmp_path / "empty"), str(folder)])
+
+
+def test_other_files_are_named_and_left_out(folder):
+    (folder / "notes.txt").write_text("seen on Monday")
+    (folder / ".DS_Store").write_bytes(b"x")
+    names, _, _, remarks = predict.read_folder(folder)
+    assert len(names) == 92 and remarks == ["1 files are no images by their names, such as notes.txt"]
+
+
+def test_lengths_that_differ_and_no_images_are_refused(run, drawn):
+    with pytest.raises(StudyError, match="cells: 2 of them for 3 images"):
+        predict.predict(run, drawn[0][:3], ["a", "a"], folds=[0])
+    with pytest.raises(StudyError, match="images: there are none"):
+        predict.predict(run, [], folds=[0])
+
+
+def test_a_run_without_its_weights_says_so(run, tmp_path):
+    bare = shutil.copytree(run, tmp_path / "/".join(run.parts[-4:]))
+    (bare / "fold0.safetensors").unlink()
+    with pytest.raises(StudyError, match="weights are not kept"):
+        predict.Predictor(bare, [0])
+
+
+# How answers are read (chromolib.readings)
+
+
+def test_readings_are_calibrated_on_the_monitor_alone(run):
+    """At the maximum of the monitor's likelihood, expected and true logits agree, and the fold itself was not asked."""
+    monitor = pd.read_parquet(run / "monitor.parquet").query("fold == 0")
+    reading = readings.reading(run, 0)
+    logits = monitor[metrics.LOGITS].to_numpy(np.float64)
+    chances = np.exp(reading.log_probabilities(logits))
+    assert reading.calibrated and reading.sizes is None
+    if reading.weights[0] > 0:
+        true = logits[np.arange(len(logits)), monitor["label"]].mean()
+        assert (chances * logits).sum(axis=1).mean() == pytest.approx(true, abs=1e-4)
+
+
+def test_sizes_are_learned_from_training_images_alone(run, drawn, monkeypatch):
+    """Sizes of validation and monitor images may be anything: the model stays."""
+    data = eight_cells(drawn)("bioimlab", size=32)
+    table, monitor = runs.predictions(run), pd.read_parquet(run / "monitor.parquet")
+    unseen = np.isin(data.files, [*table.query("fold == 0")["file"], *monitor.query("fold == 0")["file"]])
+    scaled = dataclasses.replace(data, sizes=np.where(unseen[:, None], data.sizes[::-1], data.sizes))
+    model, other = readings.reading(run, 0, data).sizes, readings.reading(run, 0, scaled).sizes
+    assert np.array_equal(model.location, other.location) and unseen.any() and not unseen.all()
+
+
+def test_without_a_monitor_answers_are_read_as_they_are(run, tmp_path):
+    bare = shutil.copytree(run, tmp_path / "/".join(run.parts[-4:]))
+    (bare / "monitor.parquet").unlink()
+    assert not readings.reading(bare, 0).calibrated
+    plain, read = runs.predictions(bare), readings.answers(bare)
+    logits = plain[metrics.LOGITS].to_numpy(np.float64)
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert read[metrics.LOGITS].to_numpy() == pytest.approx(expected) and (read["file"] == plain["file"]).all()
+
+
+def test_another_data_set_is_refused(run, drawn):
+    data = eight_cells(drawn)("bioimlab", size=32)
+    with pytest.raises(StudyError, match="images of the run are not in it"):
+        readings.reading(run, 0, dataclasses.replace(data, files=np.char.add(data.files, "x")))
