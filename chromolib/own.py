@@ -32,6 +32,7 @@ _LABEL = re.compile(r"(?:(?:chromosome|chrom|chr|class|clase)[ _-]*)?(?:0*(\d+)(
 _EXPECTED = (
     "Expected is <class>/<image>, <cell>/<class>/<image> or <patient>/<cell>/<class>/<image>; classes: 1 to 22, X, Y."
 )
+_FEW = 10  # images of a class that one cell has less than
 _LISTED = 5  # faults that a message lists; all are counted
 
 
@@ -80,6 +81,29 @@ def index(place, layout):
     if left:
         remarks.append(f"images that {layout} does not name, left out: {len(left):,} (such as {left[0]})")
     return rows, remarks
+
+
+def unlabelled(place):
+    """([(member, cell)] of images whose class is asked for, words on what is irregular).
+
+    place: a folder or archive, in which the first sub-folder names the cell (but class folders with a few images each
+    are of one cell), or a sheet in a folder. cell: str, or None for all where not known for all. Raises StudyError as
+    `index`, but needs no labels.
+    """
+    sheet = place.name if _SHEET.search(place.name) else None
+    members = _members(place.parent if sheet else place)
+    pictures = [name for name in members if _IMAGE.search(name)]
+    if not pictures:
+        raise StudyError(f"{place}: no image (BMP, JPEG, PNG or TIFF) there. Name the folder that holds the images.")
+    if sheet:
+        rows, remarks = _settled(_of_sheet(place.parent, sheet, members, labelled=False))
+        return [(member, cell) for member, _, _, cell, _ in rows], remarks
+    others = len(members) - len(pictures)
+    remarks = [f"files that are no images by their names, left out: {others:,}"] if others else []
+    folders = Counter(name.split("/")[0] for name in pictures if "/" in name)
+    if folders and max(folders.values()) < _FEW and None not in map(label, folders):
+        return [(name, place.stem) for name in pictures], remarks
+    return [(name, name.split("/")[0] if "/" in name else place.stem) for name in pictures], remarks
 
 
 def label(text):
@@ -155,8 +179,8 @@ def _of_folders(place, pictures):
 # Sheets
 
 
-def _of_sheet(place, sheet, members):
-    """Rows from the sheet; every row that cannot be used is counted."""
+def _of_sheet(place, sheet, members, labelled=True):
+    """Rows from the sheet, without labels where it needs none; every row that cannot be used is counted."""
     where = f"{place}/{sheet}"
     if sheet not in members:
         raise StudyError(f"{place}: no sheet {sheet!r} in it. Mend `layout` in the set's file, or put the sheet there.")
@@ -167,7 +191,7 @@ def _of_sheet(place, sheet, members):
             raise StudyError(
                 f"{where}: unknown column {column!r}{near}. Rename or remove it; known: {', '.join(_COLUMNS)}"
             )
-    for column in ("file", "label"):
+    for column in ("file", "label") if labelled else ("file",):
         if columns.count(column) != 1:
             raise StudyError(f"{where}: no column {column!r}, or several, in its first line. Mend the names there.")
     if not lines:
@@ -177,7 +201,7 @@ def _of_sheet(place, sheet, members):
         row = dict(zip(columns, values, strict=False))
         member, fault = finder.find(row["file"])
         number = label(row.get("label", ""))
-        if not fault and number is None:
+        if labelled and not fault and number is None:
             fault = f"label {row.get('label', '')!r} is no class (1 to 22, X or 23, Y or 24)"
         if not fault and first.setdefault(member, line) != line:
             fault = f"file {row['file']!r} is named again, first in row {first[member]}"

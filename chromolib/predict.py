@@ -9,7 +9,6 @@ For research only. No diagnosis.
 """
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from chromolib import (
     images,
     karyotype,
     metrics,
+    own,
     paths,
     readings,
     runs,
@@ -37,9 +37,7 @@ from chromolib import (
 from chromolib.errors import StudyError
 
 PURPOSE = "research, no diagnosis"
-ENDINGS = (".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _DOUBT = 0.5  # [ours] probability of the decoded class below which an image is marked as unsure
-_SHEET = {"file", "cell", "label", "patient"}  # columns of a sheet; the last two are for training
 
 
 class Predictor:
@@ -134,55 +132,16 @@ def _check(pictures, cells, areas):
 
 
 def read_folder(place):
-    """The images of a folder, an archive or a sheet: names (n,), pictures, cells (n,) or None, and remarks in words.
-
-    In a folder the first sub-folder names the cell; images beside the sub-folders are of a cell named as the folder.
-    Raises StudyError for a place without images, for what cannot be read, and for a sheet as `_sheet`.
-    """
+    """Images as `own.unlabelled` finds them: names (n,), pictures (list), cells (n,) or None, and remarks in words."""
     place = Path(place)
-    if place.suffix.lower() == ".csv":
-        names, cells = _sheet(place)
-        pictures = [images.read((place.parent / name).read_bytes(), name) for name in names]
-        return names, pictures, cells, []
     if not place.exists():
-        raise StudyError(f"{place}: there is no such folder or sheet; give one with images of chromosomes")
-    others, names, pictures = [], [], []
-    for name, content in archives.members(place, lambda name: not Path(name).name.startswith(".")):
-        if not name.lower().endswith(ENDINGS):
-            others.append(name)
-            continue
-        names.append(name)
-        pictures.append(images.read(content, f"{place}/{name}"))
-    if not names:
-        raise StudyError(f"{place}: no image in it (looked for {', '.join(ENDINGS)}); give the folder that has them")
-    remarks = [f"{len(others):,} files are no images by their names, such as {others[0]}"] if others else []
-    cells = [name.split("/")[0] if "/" in name else place.stem for name in names]
-    return names, pictures, np.array(cells), remarks
-
-
-def _sheet(place):
-    """Files and cells (or None) that a CSV sheet names; StudyError for what is wrong in it, all bad rows counted."""
-    try:
-        text = place.read_text(encoding="utf-8-sig")
-        separator = max(",;\t", key=text.partition("\n")[0].count)
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{place}: cannot be read as a sheet ({error}); save it as CSV in UTF-8") from error
-    table.columns = table.columns.str.strip().str.lower()
-    if "file" not in table or set(table) - _SHEET:
-        raise StudyError(
-            f"{place}: columns {', '.join(table)}; it needs file, and may have {', '.join(sorted(_SHEET))}"
-        )
-    problems = {
-        "files that are not there": [not (place.parent / name).is_file() for name in table["file"]],
-        "files named twice": table["file"].duplicated(),
-        "rows without a cell": table["cell"] == "" if "cell" in table else [False] * len(table),
-    }
-    for what, wrong in problems.items():
-        if np.any(wrong):
-            listed = ", ".join(f"row {row + 2}: {table['file'][row]}" for row in np.flatnonzero(wrong)[:5])
-            raise StudyError(f"{place}: {np.sum(wrong)} {what} ({listed}); correct the sheet or the folder")
-    return table["file"].tolist(), table["cell"].to_numpy() if "cell" in table else None
+        raise StudyError(f"{place}: there is no such folder or sheet; name one with images of chromosomes")
+    rows, remarks = own.unlabelled(place)
+    cells = dict(rows)
+    source = place.parent if place.is_file() and not place.name.endswith(archives.SUFFIXES) else place
+    found = [(name, images.read(content, name)) for name, content in archives.members(source, cells.__contains__)]
+    names, pictures = zip(*found, strict=True)
+    return list(names), list(pictures), None if rows[0][1] is None else np.array([cells[n] for n in names]), remarks
 
 
 def write(predictor, place, out, size=False, grad_cam=False):
@@ -232,7 +191,7 @@ def _draw_maps(predictor, call, table, pictures, out):
     labels, squares = _labels(table), predictor.squares(pictures, table["cell"].tolist())
     maps = [gradcam.maps(model, predictor.architecture, squares, np.maximum(labels, 0)) for model in predictor.models]
     plain = squares if squares.ndim == 3 else squares[:, 0]
-    overlays = list(gradcam.overlay(plain, np.mean(maps, axis=0)))
+    overlays = list(figures.overlay(plain, np.mean(maps, axis=0)))
     figure = figures.laid_out(overlays, labels, table["unsure"].to_numpy(), f"{call.cell}: Grad-CAM; {PURPOSE}")
     with files.replacing(out / f"{_safe(call.cell)}_grad_cam.png") as temporary:
         figure.savefig(temporary, dpi=110)

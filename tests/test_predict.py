@@ -8,28 +8,40 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from chromolib import CLASSES, datasets, images, karyotype, metrics, parameters, predict, readings, runs, synthetic
+from chromolib import (
+    CLASSES,
+    datasets,
+    images,
+    karyotype,
+    metrics,
+    parameters,
+    predict,
+    readings,
+    runs,
+    synthetic,
+    trainer,
+)
 from chromolib.errors import StudyError
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Native drawings of eight cells: (pictures, labels, cells, files)."""
-    return list(zip(*synthetic.karyotypes("Q", n_cells=8), strict=True))
+    """Native drawings of twelve cells: (pictures, labels, cells, files)."""
+    return list(zip(*synthetic.karyotypes("Q", n_cells=12), strict=True))
 
 
 @pytest.fixture(scope="module")
 def run(drawn, tmp_path_factory):
-    """A run of two folds by cell, a few steps on 32 pixels, with a monitor part, on these eight cells."""
+    """A run of two folds by cell, a few steps on 32 pixels, with a monitor part, on these twelve cells."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", eight_cells(drawn))
+        patch.setattr(datasets, "load", twelve_cells(drawn))
         short = {"profile": "tiny", "task": "q_band", "image_size": 32, "folds": [0, 1], "n_folds": 2}
         short |= {"adam_epochs": 1, "sgd_epochs": 0, "steps_per_epoch": 4, "folds_by": "cell", "select_on": "inner"}
         short |= {"approach": "scratch", "start": "random", "precision": "fp32"}
-        yield runs.ensure(parameters.defaults("03_training") | short, tmp_path_factory.mktemp("runs"))
+        yield trainer.ensure(parameters.defaults("03_training") | short, tmp_path_factory.mktemp("runs"))
 
 
-def eight_cells(drawn):
+def twelve_cells(drawn):
     def load(name, root=None, size=256, presentation="square"):
         pictures, labels, cells, files = drawn
         return datasets.Dataset(
@@ -42,7 +54,7 @@ def eight_cells(drawn):
             sizes=np.array([images.area_and_length(picture) for picture in pictures], np.float32),
             files=np.array(files),
             report=(),
-            digest="eight cells",
+            digest="twelve cells",
         )
 
     return load
@@ -94,7 +106,7 @@ def test_a_picture_that_is_no_chromosome_is_marked(run, drawn):
 
 
 def test_sizes_count_where_they_are_given(run, drawn, monkeypatch):
-    monkeypatch.setattr(datasets, "load", eight_cells(drawn))
+    monkeypatch.setattr(datasets, "load", twelve_cells(drawn))
     pictures, _, cells, _ = (part[:46] for part in drawn)
     areas = [images.area_and_length(picture) for picture in pictures]
     plain, sized = predict.predict(run, pictures, cells), predict.predict(run, pictures, cells, areas)
@@ -120,6 +132,14 @@ def test_a_folder_becomes_tables_and_karyograms(run, folder, tmp_path, capsys):
 def test_the_images_of_one_cell_need_no_sub_folder(folder):
     names, pictures, cells, remarks = predict.read_folder(folder / "cell01")
     assert len(names) == len(pictures) == 46 and set(cells) == {"cell01"} and not remarks
+
+
+def test_class_folders_with_a_few_images_are_one_cell(folder):
+    for path in list((folder / "cell01").iterdir()):
+        (folder / "mine" / f"chr{path.stem[7:-1]}").mkdir(parents=True, exist_ok=True)
+        path.rename(folder / "mine" / f"chr{path.stem[7:-1]}" / path.name)
+    names, _, cells, _ = predict.read_folder(folder / "mine")
+    assert len(names) == 46 and set(cells) == {"mine"}
 
 
 @pytest.mark.parametrize("n", [30, 92])
@@ -152,12 +172,14 @@ def test_a_sheet_without_cells_gives_classes_only(run, folder, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name,cell\nx.png,1\n", "it needs file"),
-        ("file,stain\ncell01/a.png,Q\n", "columns file, stain"),
-        ("file,cell\nlost.png,1\nlost2.png,1\n", r"2 files that are not there \(row 2: lost.png, row 3: lost2.png\)"),
-        ("file,cell\ncell01/cell01_1a.png,1\ncell01/cell01_1a.png,1\n", "1 files named twice"),
-        ("file,cell\ncell01/cell01_1a.png,\n", "1 rows without a cell"),
-        ("", "cannot be read as a sheet"),
+        ("name,cell\nx.png,1\n", "unknown column 'name'"),
+        ("cell\n1\n", "no column 'file'"),
+        ("file,stain\ncell01/a.png,Q\n", "unknown column 'stain'"),
+        ("file,cell\nlost.png,1\nlost2.png,1\n", "row 2: file 'lost.png' is not there.*In all 2 such among 2 rows"),
+        ("file,cell\ncell01/cell01_1a.png,1\ncell01/cell01_1a.png,1\n", "named again, first in row 2"),
+        ("file,cell\ncell01/cell01_1a.png,1,2\n", "3 values, where 2 columns have names"),
+        ("file,cell\n", "names no image"),
+        ("", "is empty"),
     ],
 )
 def test_a_bad_sheet_is_refused_by_row_and_reason(folder, text, words):
@@ -168,7 +190,7 @@ def test_a_bad_sheet_is_refused_by_row_and_reason(folder, text, words):
 
 def test_other_bad_places_are_refused(run, tmp_path, folder):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StudyError, match="no image in it"):
+    with pytest.raises(StudyError, match="no image"):
         predict.read_folder(tmp_path / "empty")
     with pytest.raises(StudyError, match="no such folder"):
         predict.read_folder(tmp_path / "absent")
@@ -187,7 +209,7 @@ def test_other_files_are_named_and_left_out(folder):
     (folder / "notes.txt").write_text("seen on Monday")
     (folder / ".DS_Store").write_bytes(b"x")
     names, _, _, remarks = predict.read_folder(folder)
-    assert len(names) == 92 and remarks == ["1 files are no images by their names, such as notes.txt"]
+    assert len(names) == 92 and remarks == ["files that are no images by their names, left out: 1"]
 
 
 def test_lengths_that_differ_and_no_images_are_refused(run, drawn):
@@ -221,7 +243,7 @@ def test_readings_are_calibrated_on_the_monitor_alone(run):
 
 def test_sizes_are_learned_from_training_images_alone(run, drawn, monkeypatch):
     """Sizes of validation and monitor images may be anything: the model stays."""
-    data = eight_cells(drawn)("bioimlab", size=32)
+    data = twelve_cells(drawn)("bioimlab", size=32)
     table, monitor = runs.predictions(run), pd.read_parquet(run / "monitor.parquet")
     unseen = np.isin(data.files, [*table.query("fold == 0")["file"], *monitor.query("fold == 0")["file"]])
     scaled = dataclasses.replace(data, sizes=np.where(unseen[:, None], data.sizes[::-1], data.sizes))
@@ -240,6 +262,6 @@ def test_without_a_monitor_answers_are_read_as_they_are(run, tmp_path):
 
 
 def test_another_data_set_is_refused(run, drawn):
-    data = eight_cells(drawn)("bioimlab", size=32)
+    data = twelve_cells(drawn)("bioimlab", size=32)
     with pytest.raises(StudyError, match="images of the run are not in it"):
         readings.reading(run, 0, dataclasses.replace(data, files=np.char.add(data.files, "x")))
