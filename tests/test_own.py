@@ -1,7 +1,11 @@
 """Own data sets: class folders and sheets as people send them, and what is wrong with some."""
 
 import io
+import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections import Counter
 
@@ -9,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chromolib import CLASSES, datasets, own, parameters
+from chromolib import CLASSES, archives, datasets, own, parameters, paths
 from chromolib.errors import StudyError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -317,3 +321,102 @@ def test_new_leaves_nothing_behind_for_a_folder_that_cannot_be_read(tmp_path, ow
     with pytest.raises(SystemExit, match="not there"):
         datasets.main(["new", str(tmp_path / "nowhere")])
     assert list(own_parameters.iterdir()) == []
+
+
+# Pki-3 in other clothes
+
+
+def rearranged(place, content, layout):
+    """Images in the layout of Pki-3 as class folders, with or without patients, or flat, renamed, with a sheet."""
+    rows = []
+    for number, (name, data) in enumerate(content.items()):
+        cell, folder, file = name.split("/")[-3:]
+        name = CLASSES[int(folder.removeprefix("clase")) - 1]
+        patient, ending = cell.split(".")[0], file.rpartition(".")[2]
+        path = f"{cell}/{name}/{file}" if layout == "cells" else f"{patient}/{cell}/chr{name}/{file}"
+        if layout == "sheet":
+            path = f"images/{number:05d}.{ending}"
+            rows.append(f"{path.upper()};{int(folder.removeprefix('clase'))}.0;{cell};{patient}")
+        write(place, {path: data})
+    if rows:
+        (place / "all cells.csv").write_text("\r\n".join(["File;Label;Cell;Patient", *rows]), encoding="utf-8-sig")
+    return place
+
+
+def fingerprint(dataset, with_patients):
+    """What is in a set, whatever its files are called: one row an image, sorted."""
+    patients = dataset.patients if with_patients else [""] * len(dataset.labels)
+    rows = zip(dataset.cells, dataset.labels.tolist(), patients, dataset.sizes.tolist(), dataset.images, strict=True)
+    return sorted((cell, label, patient, tuple(size), image.tobytes()) for cell, label, patient, size, image in rows)
+
+
+@pytest.fixture(scope="module")
+def pki3(shared_data):
+    """{name: content} of the first eight cells in the archive of Pki-3."""
+    content, cells = {}, set()
+    for name, data in archives.members(shared_data / "pki3.tar.xz"):
+        cells.add(name.split("/")[-3])
+        if len(cells) > 8:
+            return content
+        content[name] = data
+
+
+@pytest.mark.parametrize("layout", ["cells", "patients", "sheet"])
+def test_pki3_rearranged_is_the_same_set(pki3, tmp_path, own_parameters, layout):
+    write(tmp_path / "data" / "pki3", pki3)
+    place = rearranged(tmp_path / "laboratory", pki3, layout)
+    own.new(place, "G")
+    mine = datasets.load("laboratory", size=32)
+    theirs = datasets.load("pki3", tmp_path / "data", size=32)
+    assert len(mine.files) > 8 * 40
+    assert fingerprint(mine, layout != "cells") == fingerprint(theirs, layout != "cells")
+    assert (mine.patients is None) == (layout == "cells")
+
+
+@pytest.mark.slow
+def test_pki3_rearranged_goes_from_folder_to_grad_cam_without_code(pki3, tmp_path):
+    """The commands of the README, in a copy of the project: the files of the set are files of it."""
+    copy = tmp_path / "copy"
+    for name in ("chromolib", "parameters", "notebooks"):
+        shutil.copytree(paths.ROOT / name, copy / name)
+    here = {
+        "PYTHONPATH": str(copy),
+        "CHROMOLIB_RUNS": str(tmp_path / "runs"),
+        "CHROMOLIB_CACHE": str(tmp_path / "cache"),
+    }
+
+    def python(*words):
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=copy, env=os.environ | here, text=True, capture_output=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    printed = python(
+        "chromolib.datasets", "new", str(rearranged(tmp_path / "laboratory", pki3, "sheet")), "--stain", "G"
+    )
+    assert f"{len(pki3):,} images, 24 classes, 8 cells" in printed
+    values = {"profile": "mine", "task": "g_band", "g_band": "laboratory", "image_size": 32, "folds_by": "patient"}
+    values |= {"n_folds": 2, "adam_epochs": 1, "sgd_epochs": 1, "approach": "imagenet"}
+    options = [word for name, value in values.items() for word in ("-p", name, str(value))]
+    python("chromolib.execute", "03_training", str(tmp_path / "03.ipynb"), *options)
+    run = json.loads(
+        (tmp_path / "runs" / "mine" / "g_band" / "efficientnet_lite0" / "imagenet" / "run.json").read_text()
+    )
+    assert run["data"]["name"] == "laboratory" and run["data"]["n"] == len(pki3)
+    options = [
+        "-p",
+        "profile",
+        "mine",
+        "-p",
+        "task",
+        "g_band",
+        "-p",
+        "approaches",
+        "[imagenet]",
+        "-p",
+        "localised",
+        "[efficientnet_lite0]",
+    ]
+    python("chromolib.execute", "05_grad_cam", str(tmp_path / "05.ipynb"), *options)
+    assert list((tmp_path / "runs" / "mine" / "tables").glob("grad_cam*.csv"))
