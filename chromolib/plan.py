@@ -6,20 +6,26 @@ python -m chromolib.plan paper --device "..."     takes the speeds that the comm
 
 import argparse
 import itertools
+import math
 import sys
 import time
+from dataclasses import replace
+from functools import cache
 
+import numpy as np
 import pandas as pd
 import torch
 
-from chromolib import architectures, datasets, device, files, parameters, paths, provenance, training
+from chromolib import architectures, datasets, device, files, parameters, paths, provenance, slots, training
 from chromolib.errors import StudyError
 
 SPEEDS = paths.ROOT / "runs" / "reference" / "benchmarks" / "throughput.csv"
 _LEAST_SECONDS = 3.0  # of work that is measured
 _CPU_BATCH = 4  # images a step: at 256 px a CPU's speed hardly depends on it
 _ROW_BYTES = 200  # of predictions.parquet, about: 24 logits, file, cell, label
-_KEY = ["device", "architecture", "image_size"]
+_KEY = ["device", "architecture", "image_size", "batch_size", "threads", "bfloat16", "layout", "compiled", "torch"]
+_FIRST_STEPS = 4  # a compiled network is at speed after three: it is compiled, recorded, replayed
+_MINUTE = 60  # seconds: a run's state is saved as seldom as that
 
 
 def study(profile, architecture):
@@ -32,24 +38,30 @@ def study(profile, architecture):
 def measure(settings):
     """Speed of one worker on this machine: dict, a row of the table of speeds.
 
-    train, predict: images per second of the training loop and of validation, at the settings' architecture and
+    train, predict: images per second of `training.fit` and of validation, at the settings' architecture and
     image_size (batches of batch_size, on a CPU of four), with random weights and noise for images, which cost what
-    real ones do. One worker: a GPU, or one thread of a CPU.
+    real ones do. starting, saving: seconds until a run is at speed, compilation included, and for one state on disk.
+    One worker: a GPU, or one thread of a CPU.
     """
     place, name, size = device.choose(), settings["architecture"], settings["image_size"]
     batch = settings["batch_size"] if place.type == "cuda" else _CPU_BATCH
-    recipe = training.Recipe.of(settings)
-    model = device.prepare(architectures.create(name, image_size=size), place)
+    recipe = replace(training.Recipe.of(settings | {"stages": 1}), batch_size=batch, adam_epochs=1, sgd_epochs=0)
+    layout = architectures.memory_format(name, place)
+    with device.memory_explained():
+        model = device.prepare(architectures.create(name, image_size=size), place, layout)
+        images = torch.randint(256, (batch, size, size), dtype=torch.uint8, device=place)
+    labels, every = torch.arange(batch, device=place) % 24, np.arange(batch)
     if recipe.compiled:
         device.compile_once(model, place)
-    images = torch.randint(256, (batch, size, size), dtype=torch.uint8, device=place)
-    labels, optimiser = torch.arange(batch, device=place) % 24, training.make_optimiser(model, recipe, 1)
 
-    def train():
-        model.train()
-        pixels = architectures.normalise(training.augment(images, recipe.blur_sigma), name)
-        training.train_step(model, optimiser, pixels, labels, recipe.precision)
+    def fit(steps):
+        """The training itself for so many steps, and the seconds that they took."""
+        found = training.fit(model, name, images, labels, every, every[:1], replace(recipe, steps_per_epoch=steps))
+        return found, steps * batch / found.history[0]["images_per_second"]
 
+    _, first = fit(_FIRST_STEPS)
+    _, again = fit(_FIRST_STEPS)
+    found, _ = fit(math.ceil(_LEAST_SECONDS / again * _FIRST_STEPS) + 1)
     hardware = provenance.hardware()
     return {
         "device": _name(hardware),
@@ -58,20 +70,35 @@ def measure(settings):
         "batch_size": batch,
         "threads": torch.get_num_threads(),
         "bfloat16": hardware["bfloat16"] and recipe.precision == "auto",
-        "compiled": recipe.compiled and place.type == "cuda",
-        "train": _per_second(train, batch, place),
-        "predict": _per_second(lambda: training.predict(model, name, images, recipe.precision), batch, place),
+        "layout": str(layout).removeprefix("torch."),
+        "compiled": found.compiled,
+        "parts": found.parts,
+        "train": round(found.history[0]["images_per_second"], 3),
+        "predict": _per_second(lambda: training.predict(model, name, images, recipe.precision).cpu(), batch),
+        "starting": round(max(0, first - again), 3),
+        "saving": _saving(model),
         "torch": torch.__version__,
         "measured": provenance.now(),
     }
 
 
+def _saving(model):
+    """Seconds that a training's state takes until it is on the disk of the runs: four times the network."""
+    file, started = paths.runs() / "plan.pt", time.perf_counter()
+    with files.replacing(file) as temporary:
+        torch.save(model.state_dict(), temporary)
+    file.unlink()
+    return round(4 * (time.perf_counter() - started), 3)
+
+
 def costs(profile, speeds):
     """What each architecture of the profile will cost: DataFrame, a row each.
 
-    speeds: DataFrame with architecture, image_size, train and predict (images per second of one worker). Columns:
-    trainings (folds of all runs), train_images (millions that pass through training), hours (of one worker), disk_gb
-    (what stays), state_gb (what a run keeps beside it while it goes on). Raises StudyError for a missing speed.
+    speeds: DataFrame with architecture, image_size, train and predict (images per second of one worker), and where
+    known starting and saving (seconds, as `measure` tells). Of several rows the one with the profile's batch and
+    compilation counts, the last of them. Columns: trainings (folds of all runs), train_images (millions that pass
+    through training), hours (of one worker), disk_gb (what stays), state_gb (what a run keeps beside it while it goes
+    on). Raises StudyError for a missing speed.
     """
     return pd.DataFrame([_cost(study(profile, name), speeds) for name in _architectures(profile)])
 
@@ -81,28 +108,43 @@ def _architectures(profile):
 
 
 def _cost(settings, speeds):
-    name, size, epochs = (
-        settings["architecture"],
-        settings["image_size"],
-        settings["adam_epochs"] + settings["sgd_epochs"],
-    )
-    found = speeds[(speeds["architecture"] == name) & (speeds["image_size"] == size)]
-    if found.empty:
-        raise StudyError(f"{name} at {size} px: no speed measured; run the plan without --device on that machine first")
-    train_speed, predict_speed = found.iloc[-1][["train", "predict"]]
-    grid = itertools.product(settings["tasks"], settings["approaches"], settings["folds"])
-    parts = [_parts(_images(settings[task]), settings) for task, _, _ in grid]
-    trained = sum(train for train, _, _ in parts) * epochs
-    predicted = sum(monitor * epochs + 2 * validation for _, monitor, validation in parts)
+    name, size = settings["architecture"], settings["image_size"]
+    speed = _speed(settings, speeds)
+    runs = list(itertools.product(settings["tasks"], settings["approaches"]))
+    rows = [_training(task, approach, settings, speed) for task, approach in runs for _ in settings["folds"]]
+    trained, seconds, validated = (sum(column) for column in zip(*rows, strict=True))
     weights = 4 * architectures.describe(name, size)["parameters"]  # bytes
     return {
         "architecture": name,
-        "trainings": len(parts),
+        "trainings": len(rows),
         "train_images": trained / 1e6,
-        "hours": (trained / train_speed + predicted / predict_speed) / 3600,
-        "disk_gb": (weights * len(parts) + _ROW_BYTES * sum(validation for *_, validation in parts)) / 1e9,
+        "hours": (seconds + len(runs) * speed["starting"]) / 3600,  # the folds of a run share what is compiled
+        "disk_gb": (weights * len(rows) + _ROW_BYTES * validated) / 1e9,
         "state_gb": 4 * weights / 1e9,  # the network, its best epoch, and Adam's two moments
     }
+
+
+def _speed(settings, speeds):
+    """The row of the table that fits the settings best, as dict."""
+    name, size = settings["architecture"], settings["image_size"]
+    found = speeds[(speeds["architecture"] == name) & (speeds["image_size"] == size)]
+    if found.empty:
+        raise StudyError(f"{name} at {size} px: no speed measured; run the plan without --device on that machine first")
+    rows = found.fillna(0).to_dict("records")
+    alike = [sum(row.get(key) == settings[key] for key in ("batch_size", "compiled")) for row in rows]
+    best = max(range(len(rows)), key=lambda number: (alike[number], number))
+    return {"starting": 0, "saving": 0} | rows[best]  # tables written before those were measured lack them
+
+
+def _training(task, approach, settings, speed):
+    """Of one fold: images that pass through training, seconds of one worker, images that are validated."""
+    stages = parameters.load(parameters.path("approach", approach)).get("stages", 1)
+    epochs = stages * (settings["adam_epochs"] + settings["sgd_epochs"])
+    train, monitor, validation = _parts(_images(settings[task]), settings)
+    trained = epochs * (settings["steps_per_epoch"] * settings["batch_size"] or train)
+    seconds = trained / speed["train"] + (monitor * epochs + 2 * validation) / speed["predict"]
+    saves = min(epochs, seconds / _MINUTE) + 1  # the weights at the end are written too
+    return trained, seconds + saves * speed["saving"], validation
 
 
 def _parts(n, settings):
@@ -113,20 +155,19 @@ def _parts(n, settings):
     return (n - validation) * 4 / 5, (n - validation) / 5, validation
 
 
+@cache
 def _images(name):
     """How many images a data set has, by its row where it has one, without loading it."""
     known = {source.name: source.n_images for source in datasets.SOURCES}
     return known.get(name) or len(datasets.load(name, size=32).labels)
 
 
-def _per_second(work, images, place):
+def _per_second(work, images):
     work()  # the first time is slower: memory is taken, kernels are chosen or compiled
     work()
     done, begin = 0, time.perf_counter()
     while (seconds := time.perf_counter() - begin) < _LEAST_SECONDS or done == 0:
         work()
-        if place.type == "cuda":
-            torch.cuda.synchronize()
         done += images
     return round(done / seconds, 3)
 
@@ -175,7 +216,7 @@ def main(arguments=None):
     except StudyError as error:
         sys.exit(f"plan: {error}")
     print(table.to_string(index=False, float_format="{:.2f}".format))
-    workers = 1 if torch.cuda.is_available() or given.device else provenance.cores()
+    workers = 1 if given.device else len(slots.devices()) or provenance.cores()
     hours = table["hours"].sum()
     print(
         f"\nIn all {table['trainings'].sum()} trainings: {hours:.1f} hours of one worker (a GPU, or one core), "

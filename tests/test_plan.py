@@ -2,8 +2,9 @@
 
 import pandas as pd
 import pytest
+import torch
 
-from chromolib import parameters, plan
+from chromolib import device, parameters, plan, training
 from chromolib.errors import StudyError
 
 
@@ -12,7 +13,9 @@ def profile(tmp_path, monkeypatch):
     """A profile of one network, two tasks of 552 drawings, two approaches and folds 0 and 1 of 4."""
     original = parameters.PARAMETERS
     (tmp_path / "profile").mkdir()
-    (tmp_path / "architecture").symlink_to(original / "architecture")
+    for kind in ("architecture", "approach"):
+        (tmp_path / kind).symlink_to(original / kind)
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(parameters, "PARAMETERS", tmp_path)
 
     def write(**more):
@@ -43,6 +46,66 @@ def test_an_inner_split_trains_on_a_fifth_less(profile):
     (row,) = plan.costs(profile(select_on="inner"), SPEEDS).to_dict("records")
     trained, predicted = 8 * 3 * 414 * 4 / 5, 8 * (3 * 414 / 5 + 2 * 138)
     assert row["hours"] == pytest.approx((trained / 10 + predicted / 50) / 3600)
+
+
+def test_starting_and_saving_are_counted(profile):
+    """A run (task and approach) starts once, and its folds save once a minute, or at each epoch, and at the end."""
+    (bare,) = plan.costs(profile(), SPEEDS).to_dict("records")
+    (row,) = plan.costs("tiny", SPEEDS.assign(starting=60.0, saving=5.0)).to_dict("records")
+    saves = min(3, (3 * 414 / 10 + 5 * 138 / 50) / 60) + 1
+    assert row["hours"] - bare["hours"] == pytest.approx((4 * 60 + 8 * saves * 5) / 3600)
+
+
+def test_epochs_of_so_many_steps_and_two_stages_are_counted(profile):
+    (row,) = plan.costs(profile(steps_per_epoch=10, approaches=["imagenet", "imagenet_double"]), SPEEDS).to_dict(
+        "records"
+    )
+    assert row["train_images"] == pytest.approx(2 * 2 * (3 + 6) * 10 * 32 / 1e6)  # batches of 32, by resnet34.yaml
+
+
+def test_the_speed_is_that_of_the_profiles_batch_and_compilation(profile):
+    rows = [{"batch_size": 32, "compiled": True, "train": 10.0}, {"batch_size": 8, "compiled": True, "train": 20.0}]
+    rows += [{"batch_size": 32, "compiled": False, "train": 40.0}, {"batch_size": 8, "compiled": False, "train": 80.0}]
+    table = pd.DataFrame([SPEEDS.iloc[0].to_dict() | row for row in rows])
+    settings = plan.study(profile(), "resnet34")
+    found = [plan._speed(settings | {"compiled": compiled}, table)["train"] for compiled in (True, False)]
+    assert found == [10.0, 40.0]
+
+
+def test_what_is_measured_is_the_training_itself(profile, monkeypatch):
+    monkeypatch.setattr(plan, "_LEAST_SECONDS", 0.0)
+    recipes, fit = [], training.fit
+    monkeypatch.setattr(training, "fit", lambda *given: recipes.append(given[6]) or fit(*given))
+    row = plan.measure(plan.study(profile(), "efficientnet_lite0"))
+    assert len(recipes) == 3
+    assert {recipe.batch_size for recipe in recipes} == {row["batch_size"]}
+    assert {*plan._KEY, "starting", "saving", "parts"} <= row.keys()
+
+
+def test_rows_of_other_batches_or_versions_are_kept_beside(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "SPEEDS", tmp_path / "speeds.csv")
+    row = SPEEDS.iloc[0].to_dict() | dict.fromkeys(plan._KEY, 1) | {"measured": "now"}
+    for change in ({}, {}, {"batch_size": 2}, {"torch": 2}, {"layout": 2}, {"compiled": 2}, {"bfloat16": 2}):
+        monkeypatch.setattr(plan, "measure", lambda _, change=change: row | change)
+        plan._measured(profile(), keep=True)
+    assert len(pd.read_csv(plan.SPEEDS)) == 6
+
+
+def test_all_gpus_are_counted(profile, monkeypatch, capsys):
+    monkeypatch.setenv("CHROMOLIB_DEVICES", "3")
+    monkeypatch.setattr(plan, "_measured", lambda *_: SPEEDS.assign(device="H100", torch="2", measured="now"))
+    plan.main([profile()])
+    assert "with 3 side by side" in capsys.readouterr().out
+
+
+@pytest.mark.fault(24)
+def test_out_of_memory_is_said(profile, monkeypatch):
+    def prepare(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(device, "prepare", prepare)
+    with pytest.raises(SystemExit, match="plan: out of memory"):
+        plan.main([profile()])
 
 
 def test_the_paper_trains_330_networks():

@@ -194,6 +194,16 @@ def test_too_little_disk_is_said_before_anything_is_deleted(settings, tmp_path, 
     trainer.Run(settings, tmp_path)
 
 
+@pytest.mark.fault(24)
+def test_a_device_that_cannot_hold_the_images_is_said(settings, tmp_path, monkeypatch):
+    def full(_):
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch, "from_numpy", full)
+    with pytest.raises(StudyError, match=r"out of memory.*image_size"):
+        trainer.Run(settings, tmp_path)
+
+
 @pytest.mark.fault(25)
 def test_shared_memory_is_not_used():
     for file in (parameters.NOTEBOOKS.parent / "chromolib").glob("*.py"):
