@@ -1,0 +1,205 @@
+"""What answers make of whole cells: karyotypes named, missed and made up. The tables of notebook 07.
+
+`answers` are tables as in predictions.parquet, whose logits are log-probabilities (`chromolib.readings`). The truth of
+a cell is what the labels of its images say. Shares come out in per cent, differences in percentage points.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from scipy.special import log_softmax
+
+from chromolib import CLASSES, calibration, karyotype, metrics, readings, runs, tables
+from chromolib.intervals import draw_counts, percentile_interval
+
+KEY = [*tables.RUN, "way"]
+WAYS = ("network", "network and size")
+KINDS = ("normal", "one lost", "aneuploid", "other")
+SHARES = ("whole_plain", "whole", "named_plain", "named")  # columns of `judged` that are counted
+_ANEUPLOID = {"45,X", "47,XXX", "47,XXY", "47,XYY"}
+_ANEUPLOID |= {f"47,{sex},+{name}" for sex in ("XX", "XY") for name in CLASSES[:22]}
+_CERTAIN = karyotype.Priors(gained=0, foreign=0)  # a gain is one, so that likelihoods alone are compared
+
+
+def answers(found, profile, data):
+    """Answers of the runs of a `runs.Results` whose cells are known: {(task, architecture, approach, way): table}.
+
+    way: "network", and "network and size" for the tasks of `data`, {task: Dataset}. Rows are those of `found`.
+    """
+    read = {}
+    for key, rows in found.predictions.items():
+        if tables.groups(rows) is None:
+            continue
+        for way, images in zip(WAYS, [None, data[key[0]]] if key[0] in data else [None], strict=False):
+            table = readings.answers(runs.folder(profile, *key), images)
+            read[*key, way] = table[table["fold"].isin(rows["fold"])]
+    return read
+
+
+def calibrated(found, read):
+    """Expected calibration error before and after reading, in per cent of probability: DataFrame, a row a run and way.
+
+    before: of the network's own probabilities. log_loss: mean of -log P(true class), which the weights were chosen by,
+    on other images.
+    """
+    rows = []
+    for key, table in read.items():
+        labels, after = metrics.arrays(table)
+        before = log_softmax(metrics.arrays(found.predictions[key[:3]])[1], axis=1)
+        row = dict(zip(KEY, key, strict=True)) | {"images": len(table)}
+        for name, values in (("before", before), ("after", after)):
+            row[f"error_{name}"] = 100 * calibration.expected_error(calibration.reliability(values, labels))
+            row[f"log_loss_{name}"] = -values[np.arange(len(labels)), labels].mean()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def kind(text):
+    """Which of `KINDS` a karyotype is: a lost autosome is an artefact, a trisomy or another number of X is not."""
+    if text in karyotype.NORMAL:
+        return "normal"
+    if text in _ANEUPLOID:
+        return "aneuploid"
+    return "one lost" if text.startswith("45,") and text.count("-") == 1 and "+" not in text else "other"
+
+
+def judged(table, min_log_odds=3.0):
+    """Each cell of answers beside its truth: DataFrame, a row for each of 44 to 48 images; there may be none.
+
+    The columns of `karyotype.call`, and group (patient, else cell), truth, kind; counted: the karyotype by counting
+    the images' likeliest classes; plain, decoded, called: images right, each alone, as in a normal cell, and as called;
+    whole_plain, whole, named_plain, named: whether all images and the karyotype are right, alone and as called.
+    """
+    labels, found = metrics.arrays(table)
+    cells = table["cell"].to_numpy()
+    called, calls = karyotype.read(found, cells, min_log_odds)
+    guesses = {"plain": found.argmax(axis=1), "decoded": karyotype.decode(found, cells), "called": called}
+    right = pd.DataFrame({name: guess == labels for name, guess in guesses.items()}).groupby(cells).sum()
+    counts = {"truth": labels, "counted": guesses["plain"]}
+    texts = {name: pd.Series(values).groupby(cells).agg(_counted) for name, values in counts.items()}
+    group = pd.Series(table[tables.groups(table)].to_numpy()).groupby(cells).first()
+    calls = calls.set_index("cell").join(right).assign(**texts, group=group)
+    calls = calls[calls["n_images"].isin(karyotype.SIZES)].reset_index()
+    return calls.assign(
+        kind=calls["truth"].map(kind),
+        whole_plain=calls["plain"] == calls["n_images"],
+        whole=calls["called"] == calls["n_images"],
+        named_plain=calls["counted"] == calls["truth"],
+        named=calls["karyotype"] == calls["truth"],
+    )
+
+
+def _counted(labels):
+    return karyotype.iscn(np.bincount(labels, minlength=metrics.N_CLASSES))
+
+
+def summary(judgements, draws=10_000, seed=0):
+    """What a run names, in numbers: DataFrame, a row for each {key: table of `judged`}.
+
+    images_plain, images_decoded, images_called: images right; each of `SHARES` of cells, whole and named with _low and
+    _high (95 %, groups drawn); aneuploid_named of aneuploid cells; false_alarms: of the normal cells those called
+    otherwise, wrong_sex: those of them called XX for XY or XY for XX.
+    """
+    rows = []
+    for key, cells in judgements.items():
+        row = dict(zip(KEY, key, strict=True)) | {"cells": len(cells), "groups": cells["group"].nunique()}
+        for name in ("plain", "decoded", "called"):
+            row[f"images_{name}"] = 100 * cells[name].sum() / max(cells["n_images"].sum(), 1)
+        for name in SHARES:
+            row |= _share(name, cells[name], cells["group"], draws, seed)
+        abnormal, normal = cells[cells["kind"] == "aneuploid"], cells[cells["kind"] == "normal"]
+        alarms = normal[~normal["named"]]
+        row |= {"aneuploid": len(abnormal), "aneuploid_named": abnormal["named"].sum(), "normal": len(normal)}
+        wrong_sex = alarms["karyotype"].isin(karyotype.NORMAL).sum()
+        rows.append(row | {"false_alarms": len(alarms), "wrong_sex": wrong_sex})
+    return pd.DataFrame(rows)
+
+
+def differences(judgements, draws=10_000, seed=0):
+    """Pairs of readings of the same cells, the later less the earlier: DataFrame task, architecture, from, to, what.
+
+    Pairs are approaches read in the same way, and ways of one approach; what: cells wholly right or karyotypes named,
+    as called; change, change_low, change_high: in percentage points, the same groups drawn for both.
+    """
+    rows = []
+    for (first, a), (second, b) in itertools.combinations(judgements.items(), 2):
+        if first[:2] != second[:2] or (first[2] != second[2]) == (first[3] != second[3]):
+            continue
+        both = a.merge(b, on=["cell", "group"], suffixes=("_a", "_b"))
+        names = {"task": first[0], "architecture": first[1], "from": ", ".join(first[2:]), "to": ", ".join(second[2:])}
+        for what in ("whole", "named"):
+            change = both[f"{what}_b"].astype(float) - both[f"{what}_a"].astype(float)
+            rows.append(names | {"what": what} | _share("change", change, both["group"], draws, seed))
+    return pd.DataFrame(
+        rows, columns=["task", "architecture", "from", "to", "what", "change", "change_low", "change_high"]
+    )
+
+
+def _share(name, values, groups, draws, seed):
+    """Mean of a value of cells with its 95 % interval, groups of cells drawn, in per cent: dict; NaN without cells."""
+    if not len(values):
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
+    parts = values.astype(float).groupby(groups).agg(["sum", "count"]).to_numpy()  # (groups, 2)
+    totals = draw_counts(len(parts), draws, np.random.default_rng(seed)) @ parts
+    mean, low, high, _ = percentile_interval(values.mean(), totals[:, 0] / totals[:, 1], 0.95)
+    return {name: 100 * mean, f"{name}_low": 100 * low, f"{name}_high": 100 * high}
+
+
+def made(table, chromosome="21", seed=0):
+    """Abnormal cells made of real answers: {what was done: table}.
+
+    Each normal cell of the table once in each: with an image of `chromosome` of another patient (or cell) in the same
+    fold, so that the same network answered; without one image, drawn at random; and both.
+    """
+    rng, wanted = np.random.default_rng(seed), CLASSES.index(chromosome)
+    donors, group = table[table["label"] == wanted], tables.groups(table)
+    parts = {"47, one gained": [], "45, one lost": [], "46, one gained and another lost": []}
+    for _, rows in normal_cells(table).groupby("cell"):
+        others = donors[(donors["fold"] == rows["fold"].iloc[0]) & (donors[group] != rows[group].iloc[0])]
+        if others.empty:
+            continue
+        own = {name: rows[name].iloc[0] for name in ("cell", group)}
+        more = others.sample(1, random_state=rng).assign(**own)
+        lost = rows.drop(rows[rows["label"] != wanted].sample(1, random_state=rng).index)
+        for name, kept in zip(parts, ([rows, more], [lost], [lost, more]), strict=True):
+            parts[name] += kept
+    return {name: pd.concat(kept, ignore_index=True) if kept else table.iloc[:0] for name, kept in parts.items()}
+
+
+def normal_cells(table):
+    """The answers of the cells that are normal by their labels."""
+    table = table.reset_index(drop=True)
+    return table[table.groupby("cell")["label"].transform(lambda labels: _counted(labels) in karyotype.NORMAL)]
+
+
+def evidence(table, chromosome="21"):
+    """Of each cell of 46 images: log likelihood ratio of a hidden gain against the normal karyotypes, (cells,) Series.
+
+    A gain of `chromosome` with another lost in preparation; see `karyotype.constitutions`.
+    """
+    found = karyotype.constitutions(metrics.arrays(table)[1], table["cell"], _CERTAIN)
+    gained = [f"47,{sex},+{chromosome}" for sex in ("XX", "XY")]
+    return found[gained].max(axis=1) - found[list(karyotype.NORMAL)].max(axis=1)
+
+
+def sensitivity(normal, hidden, specificities=(0.95, 0.99)):
+    """How many hidden gains are seen where so many normal cells are left in peace: DataFrame, a row a specificity.
+
+    normal, hidden: (cells,) evidence. threshold: at most the rest of the normal cells lie above it; sensitivity: share
+    of the hidden ones that do.
+    """
+    rows = []
+    for wanted in specificities:
+        threshold = np.quantile(normal, wanted, method="higher")
+        rows.append((100 * wanted, threshold, 100 * (normal <= threshold).mean(), 100 * (hidden > threshold).mean()))
+    return pd.DataFrame(rows, columns=["wanted_specificity", "threshold", "specificity", "sensitivity"])
+
+
+def counting(normal, hidden, chromosome="21"):
+    """The same by counting each image's likeliest class: dict specificity, sensitivity of "three or more of it"."""
+    shares = []
+    for table in (normal, hidden):
+        guess = metrics.arrays(table)[1].argmax(axis=1) == CLASSES.index(chromosome)
+        shares.append((pd.Series(guess).groupby(table["cell"].to_numpy()).sum() >= 3).mean())
+    return {"specificity": 100 * (1 - shares[0]), "sensitivity": 100 * shares[1]}
