@@ -1,12 +1,14 @@
 """The paper's statements (parameters/claims.yaml) against what was measured: confirmed, contradicted, or neither.
 
 A part of a claim is a number of ours with an interval, and the region in which the statement is true. It is confirmed
-where the interval lies inside the region, contradicted where it lies outside, else inconclusive, and "not run" where
-there is no number. A claim is contradicted by one contradicted part, confirmed where all its parts are, not run
-where none was, else inconclusive. The intervals of a claim are widened so that all of them hold together with 95 %
-(Bonferroni); else a claim of many parts would be contradicted by chance.
+where the interval lies inside the region, contradicted where it lies outside, else inconclusive; "partial" where some
+of its runs are missing, and "not run" where there is no number. A claim is partial where some of its parts are missing
+or partial: what was said of eleven networks is not judged by three. Of a whole one, one contradicted part contradicts
+it; it is confirmed where all parts are, else inconclusive. The intervals of a claim are widened so that all of them
+hold together with 95 % (Bonferroni); else a claim of many parts would be contradicted by chance.
 """
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -19,7 +21,7 @@ from chromolib import parameters, paths, statistics, tables
 from chromolib.errors import StudyError
 from chromolib.intervals import Interval
 
-VERDICTS = ("confirmed", "contradicted", "inconclusive", "not run")
+VERDICTS = ("confirmed", "contradicted", "inconclusive", "partial", "not run")
 _TOGETHER = 0.95  # level of all intervals of a claim
 _AT_LEAST = 4  # architectures for a correlation: Fisher's interval has no width for fewer
 _LISTS = {"tasks", "architectures", "approaches"}  # of a part
@@ -40,20 +42,44 @@ class _Number(NamedTuple):
         return self.part["measure"]
 
     def title(self):
+        if self.measure == "contrast":
+            less = self.part["minus"]
+            other = [f"on {', '.join(less['tasks'])}"] if "tasks" in less else []
+            other += [f"of {len(less['architectures'])}"] if "architectures" in less else []
+            tasks, count = ", ".join(self.part["tasks"]), len(self.part["architectures"])
+            return f"gain on {tasks} of {count} networks less that {' '.join(other)}"
         first = chromolib.architectures.row(self.architecture).title if self.architecture else self.measure
         return ", ".join([first, *(word for word in (self.task, self.approach, self.reading) if word)])
 
-    def keys(self, evidence):
-        """The runs that it is made of; empty where one is missing."""
-        if self.measure == "correlation":
-            alone = (
-                self._replace(part=self.part | {"measure": "gain"}, architecture=a) for a in self.part["architectures"]
-            )
-            found = [number.keys(evidence) for number in alone]
-            return list(itertools.chain(*found)) if sum(map(bool, found)) >= _AT_LEAST else []
+    def sets(self):
+        """The runs that it is made of, in sets of which each counts as a whole: [[(task, architecture, approach)]]."""
         approaches = [self.approach, *([self.part["baseline"]] if "baseline" in self.part else [])]
-        keys = [(self.task, self.architecture, approach) for approach in approaches]
-        return keys if all(key in evidence.predictions for key in keys) else []
+        if self.measure == "contrast":
+            places, approaches = [*_signs(self.part)], [*self.part["approaches"], self.part["baseline"]]
+            names = dict.fromkeys(name for _, name in places)
+            return [[(*place, how) for place in places if place[1] == name for how in approaches] for name in names]
+        names = self.part["architectures"] if self.measure == "correlation" else [self.architecture]
+        return [[(self.task, name, how) for how in approaches] for name in names]
+
+    def there(self, evidence):
+        """Of `sets`, those that are there; empty where they are too few for a number."""
+        found = [keys for keys in self.sets() if all(key in evidence.predictions for key in keys)]
+        if self.measure == "correlation":
+            return found if len(found) >= _AT_LEAST else []
+        if self.measure == "contrast":
+            sides = {_signs(self.part)[key[:2]] for keys in found for key in keys}
+            return found if len(sides) == 2 else []
+        return found
+
+    def keys(self, evidence):
+        return list(itertools.chain(*self.there(evidence)))
+
+
+def _signs(part):
+    """The gains of a contrast: {(task, architecture): 1, or -1 where it is subtracted}."""
+    less = part | part["minus"]
+    both = [(sign, itertools.product(side["tasks"], side["architectures"])) for sign, side in ((1, part), (-1, less))]
+    return {place: sign for sign, places in both for place in places}
 
 
 def load(file=None):
@@ -82,16 +108,18 @@ def _paper_margin(mmd2):
 def judge(content, evidence, draws=10_000, seed=0):
     """The verdicts on `content`, as of `load`, by a `runs.Results`: two DataFrames, a row per claim and a row per part.
 
-    claims: claim, statement, verdict, paper, ours (each number with its interval), basis (runs, folds, data sets),
-    remark (what was replaced or is missing, and where the size differs). parts: claim, measure, what, paper, holds,
-    estimate, low, high, verdict. Numbers in per cent and points, but for mmd2, coral and correlation.
+    claims: claim, statement, verdict, paper, ours (each number with its interval), basis (runs, seeds, folds, data
+    sets), remark (what was replaced or is missing, what an undecided part could have shown, and where the size
+    differs). parts: claim, measure, what, paper, holds, estimate, low, high, detectable (how far from the border of its
+    region the truth must lie for four of five such studies to see it), verdict. Numbers in per cent and points, but for
+    mmd2, coral and correlation.
     """
     claims, parts = [], []
     for claim in content["claims"]:
         numbers = [number for part in claim["parts"] for number in _numbers(part, evidence)]
         level = 1 - (1 - _TOGETHER) / max(1, sum(_there(number, evidence) for number in numbers))
         found = [(number, _measure(number, evidence, level, draws, seed)) for number in numbers]
-        rows = [_part(number, interval) for number, interval in found]
+        rows = [_part(number, interval, evidence, level) for number, interval in found]
         parts += [{"claim": claim["claim"]} | row for row in rows]
         run = [pair for pair in found if pair[1]]
         about = _basis(run, evidence) | {"remark": _remark(run, rows, content["paper"], evidence)}
@@ -111,9 +139,11 @@ def verdict(interval, holds):
 
 def overall(verdicts):
     """The verdict on a claim from those on its parts."""
-    if "contradicted" in verdicts:
-        return "contradicted"
-    return verdicts[0] if len(set(verdicts)) == 1 else "inconclusive"
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    if {"partial", "not run"} & set(verdicts):
+        return "partial"
+    return "contradicted" if "contradicted" in verdicts else "inconclusive"
 
 
 def _numbers(part, evidence):
@@ -122,6 +152,8 @@ def _numbers(part, evidence):
         many = part["measure"] == "mmd2" and evidence.similarities is not None  # CORAL knows no bandwidth
         readings = dict.fromkeys(evidence.similarities["bandwidth"]) if many else [None]
         return [_Number(part, reading=name) for name in readings]
+    if part["measure"] == "contrast":
+        return [_Number(part)]
     names = [None] if part["measure"] == "correlation" else part["architectures"]
     return [_Number(part, *place) for place in itertools.product(part["tasks"], names, part["approaches"])]
 
@@ -140,13 +172,38 @@ def _measure(number, evidence, level, draws, seed):
 
 
 def _level(number, evidence, level, draws, seed):
-    table = evidence.predictions[number.keys(evidence)[0]]
-    return _in_points(statistics.score_interval(table, "macro_f1", tables.groups(table), draws, level, seed))
+    return _contrast(dict.fromkeys(number.keys(evidence), 1), evidence, level, draws, seed)
 
 
 def _gain(number, evidence, level, draws, seed):
-    after, before = (evidence.predictions[key] for key in number.keys(evidence))
-    return _in_points(statistics.paired_bootstrap(after, before, "macro_f1", tables.groups(after), draws, level, seed))
+    return _contrast(dict(zip(number.keys(evidence), (1, -1), strict=True)), evidence, level, draws, seed)
+
+
+def _gains(number, evidence, level, draws, seed):
+    """Of a contrast: the mean of the gains on one side less that on the other."""
+    keys, signs = number.keys(evidence), _signs(number.part)
+    many = {sign: sum(signs[key[:2]] == sign for key in keys) / 2 for sign in (1, -1)}  # gains, each of two runs
+    weights = {key: signs[key[:2]] / many[signs[key[:2]]] for key in keys}
+    after = {key: weight if key[2] != number.part["baseline"] else -weight for key, weight in weights.items()}
+    return _contrast(after, evidence, level, draws, seed)
+
+
+def _contrast(weights, evidence, level, draws, seed):
+    """`statistics.contrast` of the runs {key: weight}, in points, over all seeds that have them; tasks apart."""
+    seeds, parts = _seeds(weights, evidence), {}
+    for key, weight in weights.items():
+        tables_of_run = [predictions[key] for predictions in seeds]
+        parts.setdefault((key[0], tables.groups(tables_of_run[0])), []).append((weight, tables_of_run))
+    found = statistics.contrast([(by, runs) for (_, by), runs in parts.items()], "macro_f1", draws, level, seed)
+    return Interval(*(round(100 * value, 9) for value in found[:3]))  # sums of equal terms leave some 1e-15
+
+
+def _seeds(keys, evidence):
+    """The predictions of each seed that has all these runs, on the folds of the first: [{key: table}]."""
+    folds = {key: set(evidence.predictions[key]["fold"]) for key in keys}
+    others = [other.predictions for other in evidence.others]
+    whole = [other for other in others if all(key in other and set(other[key]["fold"]) == folds[key] for key in keys)]
+    return [evidence.predictions, *whole]
 
 
 def _sd(number, evidence, level, draws, seed):
@@ -161,35 +218,38 @@ def _correlation(number, evidence, level, draws, seed):
     gains = [
         _folds(evidence, a).mean() - _folds(evidence, b).mean() for a, b in zip(keys[::2], keys[1::2], strict=True)
     ]
-    sizes = [np.log10(chromolib.architectures.describe(name, 224)["parameters"]) for _, name, _ in keys[::2]]
+    sizes = [_log_size(name) for _, name, _ in keys[::2]]
     found = stats.pearsonr(sizes, gains)
     return Interval(float(found.statistic), *map(float, found.confidence_interval(level)))
 
 
+@functools.cache
+def _log_size(name):
+    return np.log10(chromolib.architectures.describe(name, 224)["parameters"])
+
+
 def _margin(number, evidence, level, draws, seed):
-    """How much farther the next pair of domains is than G-Q; for MMD² with all that their 95 % intervals allow."""
-    table = evidence.similarities
+    """How much farther the next pair of domains is than G-Q, with all that their 95 % intervals allow."""
+    table, low, high = evidence.similarities, *_ENDS[number.measure]
+    if low not in table:  # of a table 1 from before CORAL had an interval
+        return None
     table = table[table["bandwidth"] == (number.reading or table["bandwidth"].iloc[0])].set_index("pair")
     own, others = table.loc["G-Q"], table.drop("G-Q")
     margin = others[number.measure].min() - own[number.measure]
-    if number.measure == "coral":  # has no interval in the table
-        return Interval(margin, margin, margin)
-    return Interval(margin, others["low"].min() - own["high"], others["high"].min() - own["low"])
+    return Interval(margin, others[low].min() - own[high], others[high].min() - own[low])
 
 
 _MEASURES = {
     "macro_f1": _level,
     "gain": _gain,
+    "contrast": _gains,
     "sd": _sd,
     "correlation": _correlation,
     "mmd2": _margin,
     "coral": _margin,
 }
-_SIMILARITY = ("mmd2", "coral")
-
-
-def _in_points(interval):
-    return Interval(*(100 * value for value in interval[:3]))
+_ENDS = {"mmd2": ("low", "high"), "coral": ("coral_low", "coral_high")}  # columns of table 1
+_SIMILARITY = tuple(_ENDS)
 
 
 def _folds(evidence, key):
@@ -200,10 +260,13 @@ def _folds(evidence, key):
 # Rows and their words
 
 
-def _part(number, interval):
+def _part(number, interval, evidence, level):
     ours = dict(zip(("estimate", "low", "high"), interval or [np.nan] * 3, strict=False))
     row = {"measure": number.measure, "what": number.title(), "paper": _range(number.part["paper"])}
-    return row | {"holds": _range(number.part["holds"])} | ours | {"verdict": verdict(interval, number.part["holds"])}
+    row |= {"holds": _range(number.part["holds"])} | ours
+    row["detectable"] = statistics.detectable(interval, level) if interval else np.nan
+    whole = number.measure in _SIMILARITY or len(number.there(evidence)) == len(number.sets())
+    return row | {"verdict": verdict(interval, number.part["holds"]) if whole or not interval else "partial"}
 
 
 def _claim(claim, rows):
@@ -233,7 +296,8 @@ def _range(ends):
 
 
 def _keys(run, evidence):
-    return list(dict.fromkeys(key for number, _ in run if number.task for key in number.keys(evidence)))
+    runs = (number.keys(evidence) for number, _ in run if number.measure not in _SIMILARITY)
+    return list(dict.fromkeys(itertools.chain(*runs)))
 
 
 def _basis(run, evidence):
@@ -245,7 +309,9 @@ def _basis(run, evidence):
         return {"basis": f"images of {', '.join(dict.fromkeys([*table['x'], *table['y']]))}"}
     folds = sorted(set(evidence.scores["fold"]))
     data = sorted({evidence.records[key]["data"]["name"] for key in keys})
-    return {"basis": f"{len(keys)} runs; folds {', '.join(map(str, folds))}; {', '.join(data)}"}
+    seeds = min(len(_seeds(number.keys(evidence), evidence)) for number, _ in run)
+    seeds = f"{seeds} seeds" if seeds > 1 else "one seed: for these networks"
+    return {"basis": f"{len(keys)} runs; {seeds}; folds {', '.join(map(str, folds))}; {', '.join(data)}"}
 
 
 def _remark(run, rows, paper, evidence):
@@ -254,8 +320,14 @@ def _remark(run, rows, paper, evidence):
     missing = sum(row["verdict"] == "not run" for row in rows)
     if run and missing:
         words.append(f"{missing} of {len(rows)} parts not run")
-    if any(number.measure == "coral" for number, _ in run):
-        words.append("coral without interval")
+    words += [
+        f"{number.title()}: {len(number.there(evidence))} of {len(number.sets())} networks"
+        for (number, _), row in zip(run, (row for row in rows if row["verdict"] != "not run"), strict=True)
+        if row["verdict"] == "partial"
+    ]
+    power = [f"{row['what']} {row['detectable']:.2g}" for row in rows if row["verdict"] == "inconclusive"]
+    if power:
+        words.append(f"four of five such studies would see a distance from the border of: {', '.join(power)}")
     other = [
         number.title()
         for number, interval in run
@@ -290,14 +362,20 @@ def _check(where, part):
     wanted = {"measure", "paper", "holds"}
     if part.get("measure") not in _SIMILARITY:
         wanted |= _LISTS
-    if part.get("measure") in ("gain", "correlation"):
+    if part.get("measure") in ("gain", "correlation", "contrast"):
         wanted |= {"baseline"}
+    if part.get("measure") == "contrast":
+        wanted |= {"minus"}
     if part.keys() != wanted:
         raise StudyError(f"{where}: a part has {', '.join(sorted(part))}; needed are {', '.join(sorted(wanted))}")
     tasks = parameters.tasks(parameters.known())
     known = {"tasks": tasks, "architectures": chromolib.architectures.TABLE, "approaches": parameters.names("approach")}
     known |= {"measure": _MEASURES, "baseline": known["approaches"]}
-    for name in wanted - {"paper", "holds"}:
+    if "minus" in wanted:
+        if not isinstance(part["minus"], dict) or not part["minus"].keys() <= {"tasks", "architectures"}:
+            raise StudyError(f"{where}: minus {part['minus']!r}; give the tasks or architectures that are subtracted")
+        part = part | {name: [*part[name], *more] for name, more in part["minus"].items()}
+    for name in wanted - {"paper", "holds", "minus"}:
         unknown = set(part[name] if name in _LISTS else [part[name]]) - set(known[name])
         if unknown:
             raise StudyError(f"{where}: {name} {min(unknown)!r} is unknown; choose of {', '.join(known[name])}")

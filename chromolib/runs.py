@@ -145,6 +145,7 @@ class Results(NamedTuple):
     predictions: dict  # (task, architecture, approach) -> table, as of `predictions`
     records: dict  # (task, architecture, approach) -> content of run.json
     similarities: pd.DataFrame | None = None  # table 1, as notebook 02 leaves it
+    others: tuple = ()  # `Results` of other seeds
 
 
 def results(profile, tasks, architectures, approaches, folds):

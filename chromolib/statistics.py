@@ -4,6 +4,7 @@ Differences and their intervals are in the unit of what is passed in: fractions 
 """
 
 import numpy as np
+import pandas as pd
 from scipy import optimize, stats
 
 from chromolib import metrics
@@ -221,16 +222,16 @@ def _check_call(metric, groups, **frames):
 
 def _aligned(a, b, *columns):
     """Both tables in the order of a, after making sure that they speak of the same images, alike in all `columns`."""
-    unmatched = set(a["file"]) ^ set(b["file"])
-    if unmatched:
+    rows = pd.Index(b["file"]).get_indexer(a["file"])
+    if len(a) != len(b) or (rows < 0).any():
+        unmatched = set(a["file"]) ^ set(b["file"])
         raise StudyError(
             f"predictions_a, predictions_b: {len(unmatched)} images are in one only, such as {min(unmatched)}; "
             "compare runs of the same data set"
         )
-    a = a.set_index("file", drop=False)
-    b = b.set_index("file", drop=False).loc[a.index]
+    b = b.iloc[rows]
     for column in filter(None, ["label", *columns]):
-        if (a[column] != b[column]).any():
+        if (a[column].to_numpy() != b[column].to_numpy()).any():
             raise StudyError(
                 f"predictions_a, predictions_b: column {column} differs; compare runs of the same data set"
             )
