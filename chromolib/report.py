@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from chromolib import files, paths, runs
+from chromolib.errors import StudyError
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -63,6 +64,8 @@ def write(profile):
 def publish(profile):
     """Copy tables, scores, predictions and run.json of a profile to runs/reference/, without weights and notebooks."""
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
+    if not any(source.glob("*/*/*/run.json")):  # before what was published is deleted
+        raise StudyError(f"profile {profile!r}: no finished run of it in {paths.runs()}; make study PROFILE={profile}")
     shutil.rmtree(target, ignore_errors=True)
     for file in sorted(source.rglob("*")):
         if file.suffix in (".csv", ".parquet", ".json", ".png") and "resume" not in file.parts:
@@ -107,5 +110,16 @@ def _convert(notebook):
     return page
 
 
+def main(arguments=None):
+    """`write PROFILE` or `publish PROFILE`: prints where the page, or the copy, lies."""
+    words, actions = sys.argv[1:] if arguments is None else arguments, {"write": write, "publish": publish}
+    if len(words) != 2 or words[0] not in actions:
+        sys.exit("usage: python -m chromolib.report write|publish PROFILE")
+    try:
+        print(actions[words[0]](words[1]))
+    except StudyError as error:
+        sys.exit(f"report: {error}")
+
+
 if __name__ == "__main__":
-    print({"write": write, "publish": publish}[sys.argv[1]](sys.argv[2]))
+    main()

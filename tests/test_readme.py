@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from chromolib import datasets, paths
+from chromolib import architectures, datasets, images, parameters, paths, similarity, training
 
 README = (paths.ROOT / "README.md").read_text()
 MINI = paths.ROOT / "runs" / "reference" / "mini"
@@ -42,6 +44,45 @@ def test_the_whole_cells_are_those_of_the_reference_results():
 @pytest.mark.parametrize("name", datasets.NAMES)
 def test_every_data_set_is_listed(name):
     assert f"`{name}`" in README
+
+
+def deviation(name):
+    """What the table of deviations says of a choice."""
+    return re.search(rf"^\| {name} \| (.*) \|", README, re.MULTILINE)[1]
+
+
+def test_the_deviations_are_those_of_the_code():
+    values = parameters.defaults("03_training")
+    assert parameters.load(parameters.path("approach", "two_step"))["keep_head"] is True
+    assert parameters.load(parameters.path("approach", "two_step_new_head"))["keep_head"] is False
+    assert "is kept" in deviation("head of the second step")
+    assert parameters.load(parameters.path("approach", "two_step"))["parent"] == "imagenet"
+    assert "of fold k of the `imagenet` run" in deviation("fold of the parent")
+    assert values["steps_per_epoch"] == 0
+    for whole in (5474, 2986):
+        assert f"{round(whole * 4 / 5):,} " in deviation("unequal intermediates")
+    assert f"of {0.1 * values['blur_sigma']:g} to {values['blur_sigma']:g} pixels" in deviation("blur's strength")
+    assert f"to {100 * training._cosine(1):g} % of it" in deviation("cosine schedule")
+    assert values["precision"] == "auto" and "scored* in bf16" in deviation("bf16 scoring")
+
+
+def test_features_of_convnext_are_normalised_as_the_table_says():
+    """A fresh LayerNorm leaves each image's features with mean 0 and variance 1; plain pooling does not."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32), np.uint8)
+    features = similarity.embed(noise, "convnext_tiny", weights=None)
+    np.testing.assert_allclose(features.mean(axis=1), 0, atol=1e-4)
+    np.testing.assert_allclose(features.var(axis=1), 1, atol=1e-2)
+    assert "LayerNorm" in deviation("pooled features")
+
+
+def test_photographs_are_cut_and_grey_as_the_table_says():
+    picture = np.zeros((4, 8), np.uint8)
+    picture[:, 2:6] = 200
+    assert (images.centre(picture, 4) == 200).all() and "central square" in deviation("centre crop")
+    pixels = architectures.normalise(torch.full((1, 2, 2), 255, dtype=torch.uint8), "efficientnet_lite0")
+    assert pixels.tolist() == torch.ones(1, 3, 2, 2).tolist() and "repeated three times" in deviation(
+        "grey photographs"
+    )
 
 
 def test_every_link_into_the_project_leads_somewhere():

@@ -56,3 +56,20 @@ def test_weights_and_notebooks_are_not_published(results, tmp_path, monkeypatch)
     published = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     run = "q_band/resnet34/scratch"
     assert published == {f"{run}/run.json", f"{run}/folds.csv", "tables/table9.csv"}
+
+
+@pytest.mark.parametrize("words", [[], ["write"], ["wirte", "smoke"], ["write", "smoke", "demo"]])
+def test_a_wrong_word_is_answered_with_the_right_ones(words):
+    with pytest.raises(SystemExit, match=r"usage: .* write\|publish PROFILE"):
+        report.main(words)
+
+
+def test_a_profile_without_runs_does_not_replace_what_was_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path / "runs"))
+    kept = tmp_path / "runs" / "reference" / "mini" / "claims.csv"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    with pytest.raises(SystemExit, match="report: profile 'mini': no finished run"):
+        report.main(["publish", "mini"])
+    assert kept.exists()
