@@ -1,6 +1,7 @@
 """Files that are either whole or absent, their digests, and locks."""
 
 import errno
+import fnmatch
 import hashlib
 import os
 import tempfile
@@ -58,6 +59,21 @@ def clear_parts(folder):
     """Delete what a killed process had half written in a folder, and below; for the one who alone writes there."""
     for part in Path(folder).rglob(f"{_PART}*"):
         part.unlink()
+
+
+def matching(folder, pattern):
+    """Sorted paths below a folder that match a pattern such as "*/*/run.json"; none where the folder is absent.
+
+    StudyError for a folder that cannot be read, which pathlib's glob passes over without a word.
+    """
+    first, _, rest = pattern.partition("/")
+    try:
+        found = [Path(folder, name) for name in sorted(fnmatch.filter(os.listdir(folder), first))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StudyError(f"{folder}: cannot be read ({error.strerror}); give yourself the right to") from error
+    return [deeper for path in found for deeper in matching(path, rest)] if rest else found
 
 
 def sha256(path):

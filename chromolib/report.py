@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from chromolib import files, paths, runs
+from chromolib import archives, files, paths, runs
 from chromolib.errors import StudyError
 
 PAGE = """<!DOCTYPE html>
@@ -45,14 +45,14 @@ def write(profile):
     """Convert the executed notebooks of runs/<profile> to HTML, write index.html beside them and return its path."""
     folder = paths.runs() / profile
     body = [_about(profile), "<h2>Notebooks</h2><ul>"]
-    for notebook in [*sorted(folder.glob("[0-9]*.ipynb")), *sorted(folder.glob("*/*/*/training.ipynb"))]:
+    for notebook in files.matching(folder, "[0-9]*.ipynb") + files.matching(folder, "*/*/*/training.ipynb"):
         page = _convert(notebook).relative_to(folder)
         name = notebook.stem if page.parent == Path() else f"03_training: {' / '.join(page.parts[:-1])}"
         body.append(f'<li><a href="{page}">{html.escape(name)}</a></li>')
     body.append("</ul>")
-    for figure in sorted((folder / "figures").glob("*.png")):
+    for figure in files.matching(folder, "figures/*.png"):
         body.append(f'<h2>{_title(figure)}</h2><img src="figures/{figure.name}" alt="{_title(figure)}">')
-    for table in sorted((folder / "tables").glob("*.csv")):
+    for table in files.matching(folder, "tables/*.csv"):
         content = pd.read_csv(table).to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="")
         body.append(f'<h2><a href="tables/{table.name}">{_title(table)}</a></h2>{content}')
     with files.replacing(folder / "index.html") as temporary:
@@ -64,12 +64,13 @@ def write(profile):
 def publish(profile):
     """Copy tables, scores, predictions and run.json of a profile to runs/reference/, without weights and notebooks."""
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
-    if not any(source.glob("*/*/*/run.json")):  # before what was published is deleted
+    if not files.matching(source, "*/*/*/run.json"):  # before what was published is deleted
         raise StudyError(f"profile {profile!r}: no finished run of it in {paths.runs()}; make study PROFILE={profile}")
+    found = archives.files(source)
     shutil.rmtree(target, ignore_errors=True)
-    for file in sorted(source.rglob("*")):
+    for name, file in found:
         if file.suffix in (".csv", ".parquet", ".json", ".png") and "resume" not in file.parts:
-            copy = target / file.relative_to(source)
+            copy = target / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
     return target
@@ -82,7 +83,7 @@ def _title(file):
 
 def _about(profile):
     """Two sentences: what was run, on what data and hardware, and that drawn images are drawings."""
-    records = [runs.record(file.parent) for file in sorted((paths.runs() / profile).glob("*/*/*/run.json"))]
+    records = [runs.record(file.parent) for file in files.matching(paths.runs() / profile, "*/*/*/run.json")]
     if not records:
         return "<p>No finished training run.</p>"
     data = sorted({f"{record['data']['name']} ({record['data']['n']} images)" for record in records})

@@ -61,7 +61,7 @@ def verify(root, profile):
     missing, not as its digest in run.json, in another run's place or unknown to run.json; run.json absent (the run is
     not finished) or damaged; a parent that is missing or was trained again later. StudyError where there is no run.
     """
-    paths_of_runs = sorted(path for path in (Path(root) / profile).glob("*_band/*/*") if path.is_dir())
+    paths_of_runs = [path for path in files.matching(Path(root, profile), "*_band/*/*") if path.is_dir()]
     if not paths_of_runs:
         raise StudyError(f"profile {profile!r}: no run of it in {root}; name another, or set CHROMOLIB_RUNS")
     rows = [("/".join(path.parts[-3:]), *state) for path in paths_of_runs for state in _states(path, Path(root))]
@@ -127,7 +127,7 @@ def collect(root, profile):
     The columns are those of folds.csv after the three names. No finished run gives an empty DataFrame.
     """
     tables = []
-    for path in sorted((Path(root) / profile).glob("*/*/*/run.json")):
+    for path in files.matching(Path(root, profile), "*/*/*/run.json"):
         task, architecture, approach = path.parts[-4:-1]
         table = pd.read_csv(path.parent / "folds.csv")
         tables.append(table.assign(task=task, architecture=architecture, approach=approach))

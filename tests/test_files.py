@@ -167,3 +167,23 @@ def test_a_lock_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         files.lock(tmp_path / "file" / ".lock")
+
+
+def test_matching_is_sorted_and_names_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    """As mode 000 does, which does not stop root; pathlib's glob passes over it, so a table would lack runs."""
+    for name in ("b/1/run.json", "a/2/run.json", "a/1/run.json", "a/3/other.json", "run.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in files.matching(tmp_path, "*/*/run.json")]
+    assert found == ["a/1/run.json", "a/2/run.json", "b/1/run.json"]
+    assert files.matching(tmp_path / "absent", "*") == []
+    listdir = os.listdir
+
+    def refuse(path):
+        if os.fspath(path) == str(tmp_path / "a" / "2"):
+            raise PermissionError(13, "Permission denied", path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(StudyError, match=r"a/2: cannot be read \(Permission denied\)"):
+        files.matching(tmp_path, "*/*/run.json")
