@@ -10,9 +10,14 @@ import sys
 from pathlib import Path
 
 from chromolib import files, parameters, paths, slots
+from chromolib.errors import StudyError
 
 PROFILE = str(config.get("profile", "demo"))
-FILES = [str(file) for file in parameters.profile_files(PROFILE)]  # the later one before the earlier
+try:
+    FILES = [str(file) for file in parameters.profile_files(PROFILE)]  # the later one before the earlier
+    parameters.select("03_training", parameters.load(*FILES))  # refuses what no notebook knows
+except StudyError as error:
+    sys.exit(f"{PROFILE}: {error}")
 STUDY = parameters.known() | parameters.load(*FILES)  # the notebooks' defaults under the profile's values
 RUNS = f"{paths.runs()}/{PROFILE}"
 TABLES = {  # what each notebook leaves for the report
