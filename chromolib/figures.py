@@ -278,6 +278,19 @@ def similarities(table, paper):
     return _finish(figure)
 
 
+def margins(table):
+    """How much nearer G-Q is than the next pair, against the kernel's width; `table` as of `similarity.margins`."""
+    figure, axis = plt.subplots(figsize=(8, 3.4))
+    axis.axhline(0, color="0.6", linewidth=1)
+    for number, (size, rows) in enumerate(table.groupby("size", sort=False)):
+        for style, (name, part) in zip(("o-", "x--"), rows.groupby("bandwidth", sort=False), strict=True):
+            axis.plot(part["factor"], part["margin"], style, color=PALETTE[number], label=f"{size} images, {name}")
+    axis.set_xscale("log", base=2)
+    axis.set(xlabel="σ² as a multiple of the median heuristic's", ylabel="margin of G-Q in MMD²")
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return _finish(figure)
+
+
 # ---------------------------------------------------------------------------------------------- 03 training
 
 

@@ -172,11 +172,17 @@ def orders(features, sizes, factors, seed=0):
     shuffled = {domain: rng.permutation(part) for domain, part in features.items()}
     for size, (a, b) in itertools.product(sizes, itertools.combinations(features, 2)):
         x, y = shuffled[a][:size], shuffled[b][:size]
-        for name, factor in itertools.product(("balanced", "pooled"), factors):
-            sigma2 = factor * median_bandwidth(x, y, balanced=name == "balanced")
-            row = {"size": size or "all", "bandwidth": name, "factor": factor, "pair": f"{a}-{b}"}
-            rows.append(row | {"mmd2": mmd2(x, y, sigma2)})
+        for name in ("balanced", "pooled"):
+            median = median_bandwidth(x, y, balanced=name == "balanced")
+            row = {"size": size or "all", "bandwidth": name, "pair": f"{a}-{b}"}
+            rows += [row | {"factor": factor, "mmd2": mmd2(x, y, factor * median)} for factor in factors]
     return pd.DataFrame(rows)
+
+
+def margins(table, pair="G-Q"):
+    """Of `orders`: how much farther the next pair is than `pair`, DataFrame size, bandwidth, factor, margin."""
+    wide = table.pivot_table("mmd2", ["size", "bandwidth", "factor"], "pair", sort=False)
+    return (wide.drop(columns=pair).min(axis=1) - wide[pair]).rename("margin").reset_index()
 
 
 def _checked(x, y):

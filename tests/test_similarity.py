@@ -258,6 +258,12 @@ def test_orders_of_known_domains():
     whole = table[(table["size"] == "all") & (table["bandwidth"] == "pooled") & (table["factor"] == 2)].iloc[0]
     sigma2 = 2 * similarity.median_bandwidth(features["G"], features["Q"], balanced=False)
     assert whole["mmd2"] == pytest.approx(similarity.mmd2(features["G"], features["Q"], sigma2), abs=1e-6)
+    found = similarity.margins(table)
+    by_hand = table.loc[whole.name == table.index, "mmd2"].iloc[0]
+    same = (table["size"] == "all") & (table["bandwidth"] == "pooled") & (table["factor"] == 2)
+    others = table[same & (table["pair"] != "G-Q")]["mmd2"].min()
+    row = found[(found["size"] == "all") & (found["bandwidth"] == "pooled") & (found["factor"] == 2)].iloc[0]
+    assert len(found) == 2 * 2 * 2 and row["margin"] == pytest.approx(others - by_hand)
 
 
 def test_float32_kernel_against_float64_far_from_the_origin():
