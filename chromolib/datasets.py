@@ -233,10 +233,7 @@ def _source(name):
 def _find(source, root):
     """The folder or archive of a set, and words on further ones, which are passed over; a folder comes first."""
     if source.own:
-        place = root / Path(*source.places).expanduser()
-        if not place.exists():
-            raise StudyError(f"data set {source.name}: {place} is not there. Mend `path` in the set's file.")
-        return place, []
+        return own.find(source.name, root)[0], []
     try:
         entries = sorted(root.iterdir() if root.is_dir() else (), key=lambda entry: (entry.is_file(), entry.name))
     except OSError as error:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from chromolib import CLASSES, archives, files, parameters
+from chromolib import CLASSES, archives, files, parameters, paths
 from chromolib.errors import StudyError
 
 KEYS = ("path", "stain", "layout", "licence", "source")
@@ -53,6 +53,15 @@ def describe(name):
     if values["stain"] == "natural":
         raise StudyError(f"{file}: stain: 'natural' is no staining; photographs are the set imagenet_sample")
     return values
+
+
+def find(name, root=None):
+    """(folder or archive, layout) of an own set; a relative path lies in `root` (default: the data folder)."""
+    said = describe(name)
+    place = Path(root or paths.data()) / Path(said["path"]).expanduser()
+    if not place.exists():
+        raise StudyError(f"data set {name}: {place} is not there. Mend `path` in {parameters.path('dataset', name)}")
+    return place, said["layout"]
 
 
 def index(place, layout):

@@ -132,13 +132,18 @@ def _check(pictures, cells, areas):
 
 
 def read_folder(place):
-    """Images as `own.unlabelled` finds them: names (n,), pictures (list), cells (n,) or None, and remarks in words."""
+    """Images of a folder, sheet or own data set: names (n,), pictures (list), cells (n,) or None, remarks in words."""
     place = Path(place)
-    if not place.exists():
+    if place.exists():
+        rows, remarks = own.unlabelled(place)
+        source = place.parent if place.is_file() and not place.name.endswith(archives.SUFFIXES) else place
+    elif str(place) in own.names():
+        source, layout = own.find(str(place))
+        rows, remarks = own.index(source, layout)
+        rows = [(member, cell) for member, _, _, cell, _ in rows]
+    else:
         raise StudyError(f"{place}: there is no such folder or sheet; name one with images of chromosomes")
-    rows, remarks = own.unlabelled(place)
     cells = dict(rows)
-    source = place.parent if place.is_file() and not place.name.endswith(archives.SUFFIXES) else place
     found = [(name, images.read(content, name)) for name, content in archives.members(source, cells.__contains__)]
     names, pictures = zip(*found, strict=True)
     return list(names), list(pictures), None if rows[0][1] is None else np.array([cells[n] for n in names]), remarks

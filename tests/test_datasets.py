@@ -230,6 +230,15 @@ def test_endings_in_capitals_are_read(tmp_path):
     assert len(dataset.files) == 46 and dataset.files[0] == "1/1 1a.BMP"
 
 
+def test_file_names_that_are_no_utf8_are_loaded_and_kept(tmp_path):
+    content = {name.replace("/1/1 ", "/caf\udce9/caf\udce9 "): data for name, data in drawn_bioimlab(("1",)).items()}
+    write_folder(tmp_path / "bioimlab", content)
+    first, second = (datasets.load("bioimlab", tmp_path, size=8) for _ in range(2))  # built, and from the cache
+    same(first, second)
+    assert set(first.cells) == {"caf\\xe9"} and first.files[0] == "caf\\xe9/caf\\xe9 1a.bmp"
+    assert [file.encode() for file in first.files]
+
+
 def test_a_turned_image_is_reported(tmp_path):
     """What is done to an image stands in the report, for photographs too."""
     picture, exif, buffer = Image.fromarray(np.zeros((8, 12), np.uint8)), Image.Exif(), io.BytesIO()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chromolib import CLASSES, archives, datasets, own, parameters, paths
+from chromolib import CLASSES, archives, datasets, own, parameters, paths, predict
 from chromolib.errors import StudyError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -253,6 +253,19 @@ def test_an_own_set_loads_by_its_name(tmp_path, own_parameters):
     assert dataset.patients.tolist() == ["p1", "p2", "p2"]
     assert any("do not have 46 images" in remark for remark in dataset.report)
     assert datasets.load("mine", size=10).digest == dataset.digest  # from the cache
+
+
+def test_an_own_set_is_predicted_by_its_name(tmp_path, own_parameters):
+    place = write(tmp_path / "set", FILES | {"labels.csv": SHEET.encode()})
+    write_set(own_parameters, "mine", path=place, layout="labels.csv")
+    names, pictures, cells, remarks = predict.read_folder("mine")
+    assert dict(zip(names, cells, strict=True)) == {"a.png": "c1", "c.PNG": "c2", "sub/b.png": "c2"}
+    assert {name: picture[0, 0] for name, picture in zip(names, pictures, strict=True)} == {
+        "a.png": 1,
+        "c.PNG": 3,
+        "sub/b.png": 2,
+    }
+    assert any("no image of class" in remark for remark in remarks)
 
 
 def test_a_changed_sheet_is_seen(tmp_path, own_parameters):
