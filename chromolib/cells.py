@@ -203,3 +203,18 @@ def counting(normal, hidden, chromosome="21"):
         guess = metrics.arrays(table)[1].argmax(axis=1) == CLASSES.index(chromosome)
         shares.append((pd.Series(guess).groupby(table["cell"].to_numpy()).sum() >= 3).mean())
     return {"specificity": 100 * (1 - shares[0]), "sensitivity": 100 * shares[1]}
+
+
+def doubtful(table, cell):
+    """The images of a cell that are not all of one mind: DataFrame file, label, alone, probability, called, in words.
+
+    alone: the likeliest class of the image by itself, and its probability in per cent; called: as the cell is read.
+    """
+    rows = table[table["cell"] == cell]
+    labels, found = metrics.arrays(rows)
+    called = karyotype.read(found, rows["cell"])[0]
+    names = np.array([*CLASSES, "no chromosome"])
+    alone = found.argmax(axis=1)
+    shown = {"file": rows["file"], "label": names[labels], "alone": names[alone], "called": names[called]}
+    shown = pd.DataFrame(shown).assign(probability=100 * np.exp(found.max(axis=1)))
+    return shown[(alone != labels) | (called != labels)].reset_index(drop=True)

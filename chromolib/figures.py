@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 from scipy.optimize import isotonic_regression
 from scipy.spatial.distance import cdist, pdist
 from sklearn.decomposition import PCA
@@ -47,12 +48,17 @@ _GAP = 4  # pixels between the chromosomes of a pair
 def karyogram(data, cell=None):
     """All chromosomes of one cell of a Dataset, 1 to 22, X, Y, homologues side by side.
 
-    cell: a name in `data.cells`; None composes a male set from the first images of each class. Each square image had
-    its own scale, so lengths cannot be compared.
+    cell: a name in `data.cells`; None composes a male set from the first images of each class.
     """
     chosen = _composed(data.labels) if cell is None else np.flatnonzero(data.cells == cell)
+    return as_read(data, chosen, data.labels[chosen])
+
+
+def as_read(data, places, labels, marked=None, title=None):
+    """A karyogram of the images of a Dataset at `places` (n,), each in its own size again; the rest as `laid_out`."""
     light = measures.has_light_background(data.pictures)
-    return laid_out([_cut(image, light) for image in data.pictures[chosen]], data.labels[chosen])
+    pictures = [_cut(data.pictures[place], light, data.sizes[place, 0]) for place in places]
+    return laid_out(pictures, labels, marked, title)
 
 
 def laid_out(pictures, labels, marked=None, title=None):
@@ -106,10 +112,14 @@ def _composed(labels):
     return np.concatenate([np.flatnonzero(labels == label)[: 2 if label < 22 else 1] for label in range(len(CLASSES))])
 
 
-def _cut(image, light):
-    """The chromosome of a square image, without the padding around it."""
+def _cut(image, light, area):
+    """The chromosome of a square image, without the padding around it, and with the area (pixels) that it had."""
     mask = measures.foreground(image, light)
-    return np.where(mask, image, 255 * light).astype(np.uint8)[measures.box(mask)]
+    if not mask.any():
+        return image
+    part = Image.fromarray(np.where(mask, image, 255 * light).astype(np.uint8)[measures.box(mask)])
+    scale = np.sqrt(area / mask.sum())
+    return np.array(part.resize([max(1, round(side * scale)) for side in part.size]))
 
 
 def samples_per_class(data, count=2, seed=0):
@@ -651,6 +661,50 @@ def similarity_and_gain(steps, tasks):
         axis.set_title(f"target: {_words(task)}", loc="left", fontsize=10)
     axes[0, 0].set_ylabel("gain in Macro-F1\n(percentage points)")
     axes.flat[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return _finish(figure)
+
+
+# ---------------------------------------------------------------------------------------------- 07 karyotype
+
+
+def reliability(tables):
+    """How often images are right against how sure the answer was; `tables`: {name: `calibration.reliability`}."""
+    figure, axis = plt.subplots(figsize=(5.2, 4.6))
+    axis.axline((0, 0), slope=1, color="0.6", linewidth=1)
+    for number, (name, table) in enumerate(tables.items()):
+        axis.plot(100 * table["confidence"], 100 * table["accuracy"], "-", color=PALETTE[number], linewidth=1)
+        areas = 200 * table["images"] / table["images"].sum()
+        axis.scatter(100 * table["confidence"], 100 * table["accuracy"], areas, color=PALETTE[number], label=name)
+    axis.set(xlabel="probability of the class taken (%)", ylabel="images right (%)", xlim=(0, 102), ylim=(0, 102))
+    axis.legend(frameon=False, loc="upper left")
+    return _finish(figure)
+
+
+def risk(panels):
+    """What is wrong among the surest answers; `panels`: {title: {name: `calibration.risk`}}."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.9 * len(panels), 4), squeeze=False)
+    for axis, (title, curves) in zip(axes.flat, panels.items(), strict=True):
+        for number, (name, table) in enumerate(curves.items()):
+            style = {"color": PALETTE[number % len(PALETTE)], "label": name, "drawstyle": "steps-post"}
+            axis.plot(100 * table["coverage"], 100 * table["risk"], **style)
+        axis.set(xlabel="answered, the surest first (%)", ylabel="of these wrong (%)", xlim=(0, 101), ylim=(0, None))
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.legend(frameon=False, loc="upper left", fontsize=9)
+    return _finish(figure)
+
+
+def hidden(normal, hidden, thresholds):
+    """Evidence (cells,) of normal cells and of those with a hidden gain; lines: thresholds of `cells.sensitivity`."""
+    figure, axis = plt.subplots(figsize=(10, 3.4))
+    bins = np.linspace(min(normal.min(), hidden.min()), max(normal.max(), hidden.max()), 50)
+    for values, colour, name in ((normal, PALETTE[0], "normal"), (hidden, PALETTE[3], "one gained, another lost")):
+        axis.hist(values, bins, color=colour, alpha=0.6, label=f"{name}: {len(values)} cells")
+    for row in thresholds.itertuples():
+        axis.axvline(row.threshold, color="0.3", linewidth=1)
+        place = (row.threshold, axis.get_ylim()[1])
+        axis.annotate(f" {row.wanted_specificity:.0f} %", place, va="top", fontsize=9)
+    axis.set(xlabel="log likelihood ratio of the gain against a normal karyotype", ylabel="cells")
+    axis.legend(frameon=False)
     return _finish(figure)
 
 

@@ -140,3 +140,9 @@ def test_calibration_is_told_before_and_after():
     assert row["error_before"] > 20 > 12 > row["error_after"] and row["log_loss_after"] < row["log_loss_before"]
     expected = -np.log(chances[np.arange(len(table)), table["label"]]).mean()
     assert row["log_loss_after"] == pytest.approx(expected)
+
+
+def test_images_in_doubt_are_listed():
+    table = cells.doubtful(confused(answers(["46,XX", "46,XY"]), "a", 7, 4), "a")
+    assert table.drop(columns="probability").to_numpy().tolist() == [["a7", "4", "5", "4"]]
+    assert table["probability"].tolist() == pytest.approx([97.7])

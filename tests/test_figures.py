@@ -1,8 +1,11 @@
 """What figures compute before they draw."""
 
 import numpy as np
+import pytest
 
-from chromolib import figures
+from chromolib import datasets, figures, images, synthetic
+
+LABELS = np.array([*np.repeat(np.arange(22), 2), 22, 23])
 
 
 def test_overlay_mixes_jet_and_grey():
@@ -13,3 +16,27 @@ def test_overlay_mixes_jet_and_grey():
     np.testing.assert_allclose(figures.overlay(images, maps)[0], expected, atol=1)
     assert (figures.overlay(images, maps, strength=0) == 100).all()
     assert figures.overlay(images, maps).dtype == np.uint8
+
+
+def test_a_chromosome_gets_its_own_size_back():
+    """Drawn chromosomes, squared to 64 pixels and laid out again, are as large as they were drawn."""
+    data = datasets.load("synthetic_q", size=64)
+    native = {file: images.foreground(picture).sum() for picture, _, _, file in synthetic.karyotypes("Q")}
+    for place in range(0, 46, 5):
+        picture = figures._cut(data.pictures[place], False, data.sizes[place, 0])
+        assert images.foreground(picture).sum() == pytest.approx(native[data.files[place]], rel=0.1)
+
+
+def test_a_karyogram_shows_every_picture_once_below_its_class():
+    """One grey level a picture: all are found again in the rows of their classes, the marked one in a frame."""
+    levels = np.arange(47) * 3 + 100
+    pictures = [np.full((30 - label, 8), level, np.uint8) for label, level in zip([*LABELS, 24], levels, strict=True)]
+    figure = figures.laid_out(pictures, [*LABELS, -1], np.arange(47) == 2, "a cell")
+    rows = [set(np.unique(axis.images[0].get_array())) & set(levels) for axis in figure.axes]
+    wanted = [range(5), range(5, 12), range(12, 18), [18, 19, 20, 21, 22, 23]]
+    expected = [set(levels[:46][np.isin(LABELS, list(part))]) for part in wanted]
+    expected[-1].add(levels[46])
+    assert rows == expected
+    names = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert names[0] == ["1", "2", "3", "4", "5"] and names[-1] == ["19", "20", "21", "22", "X", "Y", "?"]
+    assert [len(axis.patches) for axis in figure.axes] == [1, 0, 0, 0]
