@@ -127,8 +127,9 @@ rule train:
         parent,
     output:
         # run.json vouches for the rest of the folder; Snakemake deletes declared outputs of a failed job, so
-        # the weights and the resume state are not declared.
-        f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/run.json",
+        # the weights and the resume state are not declared. update: nor does it delete a finished run before it asks
+        # for it again; with the same settings that gives it back, with others it is refused.
+        update(f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/run.json"),
     log:
         f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/training.ipynb",
     params:

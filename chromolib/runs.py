@@ -64,11 +64,11 @@ def verify(root, profile):
     paths_of_runs = [path for path in files.matching(Path(root, profile), "*_band/*/*") if path.is_dir()]
     if not paths_of_runs:
         raise StudyError(f"profile {profile!r}: no run of it in {root}; name another, or set CHROMOLIB_RUNS")
-    rows = [("/".join(path.parts[-3:]), *state) for path in paths_of_runs for state in _states(path, Path(root))]
+    rows = [("/".join(path.parts[-3:]), *state) for path in paths_of_runs for state in _states(path)]
     return pd.DataFrame(rows, columns=["run", "file", "state"])
 
 
-def _states(path, root):
+def _states(path):
     """Yield (file, state) of what belongs to a run."""
     try:
         about = record(path)
@@ -82,12 +82,22 @@ def _states(path, root):
         kept = not (published and name.endswith(".safetensors"))
         yield name, (_flaw(path / name, about) or "ok") if kept else "not kept"
     if about["parent"]:
-        source = root / about["parent"]["run"] / "run.json"
-        same = source.is_file() and files.sha256(source) == about["parent"]["sha256"]
-        yield (
-            "parent",
-            "ok" if same else f"{about['parent']['run']} is missing or was trained again; train this one too",
-        )
+        source = _parent(path, about)
+        yield "parent", parent_flaw(path, about) or ("ok" if source.is_file() else f"{source.parent} is missing")
+
+
+def _parent(path, about):
+    """The run.json of the parent of the run in the folder `path`."""
+    return path.parents[3] / about["parent"]["run"] / "run.json"
+
+
+def parent_flaw(path, about):
+    """In words, that the parent of a run was trained again since; None where it was not, or is not there."""
+    if about["parent"]:
+        source = _parent(path, about)
+        if source.is_file() and files.sha256(source) != about["parent"]["sha256"]:
+            return f"its parent, {about['parent']['run']}, was trained again since; train this one again too"
+    return None
 
 
 def _flaw(file, about):

@@ -35,8 +35,8 @@ _locks = {}  # folder -> its lock; a kernel that starts the same run again keeps
 
 def ensure(settings, root=None):
     """The folder of the finished run with these settings; where there is none it is trained, its parent first."""
-    path = runs.folder(*(settings[name] for name in ("profile", "task", "architecture", "approach")), root)
-    if not (path / "run.json").exists():
+    path = _folder(settings, root)
+    if _finished(path, settings) is None:
         if settings["start"] == "parent":
             task, approach = parameters.parent(settings)
             ensure(settings | parameters.load(parameters.path("approach", approach)) | {"task": task}, root)
@@ -51,17 +51,17 @@ class Run:
     """One run in the making: `Run(settings)` checks everything, `train(fold)` for each fold, `finish()`.
 
     `settings` is the dict of all parameters of notebook 03. What can be wrong is found before any training: unknown
-    names, absent data or weights, a missing or unfit parent run, a folder in use. A folder that was interrupted with
-    the same settings goes on where it was; a finished or another one is started anew.
+    names, absent data or weights, a missing or unfit parent run, a folder in use. A run that was interrupted with the
+    same settings goes on where it was; a finished one is given back as it is: `train` and `finish` return what is
+    there. In the place of a run with other settings it is refused; only `delete` deletes one.
     """
 
     def __init__(self, settings, root=None):
         self.settings, self.root = settings, root
         _check(settings)
         self.recipe = training.Recipe.of(settings)
-        self.path = runs.folder(
-            settings["profile"], *(settings[name] for name in ("task", "architecture", "approach")), root
-        )
+        self.path = _folder(settings, root)
+        self.record = _finished(self.path, settings)  # content of run.json; None until then
         self.data = datasets.load(
             settings[settings["task"]], size=settings["image_size"], presentation=settings["presentation"]
         )
@@ -70,6 +70,9 @@ class Run:
             self.data.labels, self.groups, settings["n_folds"], settings["folds_by"], settings["split_seed"]
         )
         self.data = _with_copies_reported(self.data, self.splits)
+        if self.record:
+            _check_same(self.path, {"images": self.record["data"]["digest"]}, {"images": self.data.digest})
+            return
         self.parent = _parent(settings, self.data, root)
         network = self._network(settings["folds"][0])  # before anything is deleted: it may not be to be had
         self.origin = provenance.describe()  # as it is now, not when the run ends
@@ -83,20 +86,18 @@ class Run:
             self.labels = torch.from_numpy(np.array(self.data.labels)).to(self.place)
 
     def _open(self):
-        """Keep the folder's content where it is this very run interrupted; empty it otherwise."""
+        """Go on where this very run was interrupted; StudyError in another's folder, or if it would end as before."""
         mine = {"settings": self.settings, "digest": self.data.digest, "parent": self._parent_record()}
         session = self._session()
-        if (self.path / "run.json").exists() or session.get("of") != mine:
-            for name in ("run.json", "folds.csv", "history.csv", "predictions.parquet", "monitor.parquet"):
-                (self.path / name).unlink(missing_ok=True)
-            for file in self.path.glob("fold*.safetensors"):
-                file.unlink()
-            shutil.rmtree(self.path / "resume", ignore_errors=True)
+        if session.get("of") != mine:
+            if "diverged" not in session and (self._table("folds.csv").size or any(self.path.glob("resume/fold*.pt"))):
+                _check_same(self.path, *(of and of.pop("settings") | of for of in (session.get("of"), dict(mine))))
+            _empty(self.path)
             session = {"of": mine, "started": provenance.now(), "sessions": 0}
         if "diverged" in session:
             raise StudyError(
                 f"{self.path}: {session['diverged']}. Started again with the same settings it would end so again; "
-                f"to try it all the same, delete {self.path / 'resume'}"
+                "to try it all the same, delete the run: chromolib.trainer.delete"
             )
         self._remember(session, sessions=session["sessions"] + 1)
 
@@ -156,6 +157,8 @@ class Run:
 
         `report` is called with the row (dict) of each epoch. Returns the fold's row of folds.csv as dict.
         """
+        if fold not in self.settings["folds"]:
+            raise StudyError(f"{self.path}: fold {fold} is not among the parameter `folds`, {self.settings['folds']}")
         done = self._table("folds.csv")
         if len(done) and fold in set(done["fold"]):
             return done[done["fold"] == fold].iloc[0].to_dict()
@@ -175,7 +178,7 @@ class Run:
         if self.settings["select_on"] == "inner":  # where calibration and the like may be chosen
             tables["monitor.parquet"] = self._prediction_rows(fold, monitor, self._predict(model, monitor))
         self._write(fold, model, tables | {"folds.csv": pd.DataFrame([row])})
-        state.unlink()
+        training.forget(state)
         return row
 
     def _model_with(self, fresh):
@@ -235,13 +238,18 @@ class Run:
                 table.to_parquet(temporary) if temporary.suffix == ".parquet" else table.to_csv(temporary, index=False)
 
     def finish(self):
-        """Write run.json, which makes the run complete, and drop the resume state; StudyError if a fold is missing."""
+        """Write run.json, which makes the run complete, and drop the resume state; its content (dict).
+
+        StudyError if a fold is missing. A finished run stays as it is.
+        """
+        if self.record:
+            return self.record
         done = set(self._table("folds.csv").get("fold", ()))
         missing = [fold for fold in self.settings["folds"] if fold not in done]
         if missing:
             raise StudyError(f"{self.path}: folds {missing} are not trained; call train for each before finish")
         results, session = sorted(file for file in self.path.iterdir() if file.suffix in runs.RESULTS), self._session()
-        content = {
+        record = {
             "parameters": self.settings,
             **self.origin,
             "data": {key: getattr(self.data, key) for key in ("name", "digest", "report")} | {"n": len(self.labels)},
@@ -253,10 +261,52 @@ class Run:
             "files": {file.name: files.sha256(file) for file in results},
         }
         with files.replacing(self.path / "run.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
         shutil.rmtree(self.path / "resume")
-        _locks.pop(self.path).release()  # others may start the run anew
-        return content
+        _locks.pop(self.path).release()
+        self.record = runs.record(self.path)
+        return self.record
+
+
+def delete(path):
+    """Delete a run, finished or not, by its folder; StudyError where another process works on it."""
+    _lock(path)
+    _empty(path)
+    _locks.pop(path).release()
+
+
+def _empty(path):
+    """Take all results from a folder, run.json first."""
+    for file in [path / "run.json", *(file for file in path.iterdir() if file.suffix in runs.RESULTS)]:
+        file.unlink(missing_ok=True)
+    shutil.rmtree(path / "resume", ignore_errors=True)
+
+
+def _folder(settings, root):
+    return runs.folder(*(settings[name] for name in ("profile", "task", "architecture", "approach")), root)
+
+
+def _finished(path, settings):
+    """The content of run.json where the run is finished, else None; StudyError where it is a run of other settings."""
+    if not (path / "run.json").exists():
+        return None
+    record = runs.record(path)
+    _check_same(path, parameters.defaults("03_training") | record["parameters"], settings)
+    flaw = runs.parent_flaw(path, record)
+    if flaw:
+        raise StudyError(f"{path}: {flaw}: delete it first (chromolib.trainer.delete)")
+    return record
+
+
+def _check_same(path, there, mine):
+    """StudyError where a run in the folder has other values than `mine` (dict), naming those that differ."""
+    there = there or dict.fromkeys(mine, "unknown")
+    other = [f"{name} {there.get(name)!r}, not {value!r}" for name, value in mine.items() if there.get(name) != value]
+    if other:
+        raise StudyError(
+            f"{path}: holds a run with {'; '.join(other)}. Set `profile` to a name of its own for these settings, or "
+            "delete what is there: chromolib.trainer.delete, given the folder"
+        )
 
 
 def _check(settings):

@@ -14,9 +14,9 @@ import os
 import statistics
 import sys
 import time
+import warnings
 import zipfile
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from tqdm import tqdm
 from chromolib import architectures, device, files
 from chromolib.errors import StudyError
 
+STATE_SECONDS = 60  # between two writes of a training's state: so much work, and an epoch, an interruption may cost
 EVALUATION_BATCH = 64  # images; bounds memory, changes no result
 
 
@@ -187,17 +188,17 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
     """Train a prepared model on the images of index `train`, and keep the epoch that is best on those of `monitor`.
 
     images (n, H, W) uint8 and labels (n,) int64 are tensors on the model's device; train and monitor are integer
-    arrays. `state` is a path: the training is saved there after each epoch and goes on from there where it exists.
-    `report` is called with the row of each epoch. Returns a Fit; the model is left with the last epoch's weights.
-    A batch that does not fit into memory goes through the network in two parts, four, and so on; a network that cannot
-    be compiled goes on as it is. Raises Diverged, a StudyError, where the loss is no longer a number, and StudyError
-    where not even one image fits, or where it is other processes that hold the memory.
+    arrays. `state` is a path: the training is saved there, and in files beside it, and goes on from there where it
+    exists; a damaged one is a warning, and the training starts again. `report` is called with the row of each epoch.
+    Returns a Fit; the model is left with the last epoch's weights. A batch that does not fit into memory goes through
+    the network in two parts, four, and so on; a network that cannot be compiled goes on as it is. Raises Diverged, a
+    StudyError, where the loss is no longer a number, and StudyError where not even one image fits, or where it is
+    other processes that hold the memory.
     """
     train = torch.as_tensor(train, device=images.device)
     seen, truth = images[torch.as_tensor(monitor, device=images.device)], labels[monitor]
-    result, optimiser = Fit([], {}, 0, -1.0), None
-    if state and Path(state).exists():
-        result, optimiser = _resume(state, model, recipe)
+    result, optimiser = (state and _resume(state, model, recipe)) or (Fit([], {}, 0, -1.0), None)
+    saved = time.monotonic()
     for epoch in range(len(result.history) + 1, recipe.epochs + 1):
         if optimiser is None or epoch == recipe.adam_epochs + 1:
             optimiser = make_optimiser(model, recipe, epoch)
@@ -219,8 +220,9 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
         }
         result.compiled = device.is_compiled(model)
         _keep(result, model, row)
-        if state:
+        if state and (epoch == recipe.epochs or time.monotonic() - saved >= STATE_SECONDS):
             _save(state, result, model, optimiser)
+            saved = time.monotonic()
         if report:
             report(row)
     return result
@@ -319,22 +321,52 @@ def _keep(result, model, row):
 
 
 def _save(state, result, model, optimiser):
-    content = vars(result) | {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    """The best weights first, where they are new, in a file of their epoch; then the state, which knows that epoch."""
+    best = _best_file(state, result.best_epoch)
+    if not best.exists():
+        with files.replacing(best) as temporary:
+            torch.save(result.best, temporary)
+    content = vars(result) | {"best": None, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
     with files.replacing(state) as temporary:
         torch.save(content, temporary)
+    forget(state, state, best)
+
+
+def forget(state, *kept):
+    """Delete a saved training, but for the files named after it."""
+    for file in {state, *state.parent.glob(_best_file(state, "*").name)} - {*kept}:
+        file.unlink(missing_ok=True)
+
+
+def _best_file(state, epoch):
+    return state.with_name(f"{state.stem}-best{epoch}.pt")
 
 
 def _resume(state, model, recipe):
+    """The Fit and optimiser of a saved training, with the model as it was; None where nothing can be gone on with."""
+    if not state.exists():
+        return forget(state)
     try:
-        with zipfile.ZipFile(state) as archive:  # torch.load does not look at the checksums
-            damaged = archive.testzip()
-        if damaged:
-            raise ValueError(f"its part {damaged} is damaged")
-        content = torch.load(state, map_location=next(model.parameters()).device, weights_only=True)
+        where = next(model.parameters()).device
+        content = _undamaged(state, where)
+        best = _best_file(state, content["best_epoch"])
+        content["best"] = _undamaged(best, where)
+        weights, moments = content.pop("model"), content.pop("optimiser")
+        result = Fit(**content)
     except Exception as error:
-        raise StudyError(f"{state}: the saved training cannot be read ({error}); delete it to start again") from error
-    model.load_state_dict(content.pop("model"))
-    moments, result = content.pop("optimiser"), Fit(**content)
+        warnings.warn(f"{state}: the saved training cannot be read ({error}); the fold starts again", stacklevel=4)
+        return forget(state)
+    forget(state, state, best)
+    model.load_state_dict(weights)
     optimiser = make_optimiser(model, recipe, len(result.history))
     optimiser.load_state_dict(moments)
     return result, optimiser
+
+
+def _undamaged(file, where):
+    """What torch saved in the file, on the device `where`."""
+    with zipfile.ZipFile(file) as archive:  # torch.load does not look at the checksums
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f"the part {damaged} of {file.name} is damaged")
+    return torch.load(file, map_location=where, weights_only=True)

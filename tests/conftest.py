@@ -14,7 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pytest
 
-from chromolib import datasets, files, parameters, trainer
+from chromolib import datasets, files, parameters, trainer, training
 
 FAULTS = {  # what may go wrong in days of work, each injected by the tests marked with its number
     1: "kernel killed in the middle of an epoch",
@@ -169,3 +169,9 @@ def train():
         return run.path
 
     return whole
+
+
+@pytest.fixture
+def every_epoch(monkeypatch):
+    """The state of a training is written after every epoch."""
+    monkeypatch.setattr(training, "STATE_SECONDS", 0)

@@ -88,8 +88,8 @@ class Study:
 def notebooks(tmp_path_factory):
     """Notebook 03 without what only shows something: the cells that check, train and finish."""
     notebook = nbformat.read(paths.NOTEBOOKS / "03_training.ipynb", 4)
-    needed = re.compile(r"parameters\.check|runs\.Run\(|run\.train\(|run\.finish\(")
-    training = "from chromolib import training\nimport pandas as pd\n"
+    needed = re.compile(r"parameters\.check|trainer\.Run\(|run\.train\(|run\.finish\(")
+    training = "from chromolib import training\nimport pandas as pd\ntraining.STATE_SECONDS = 0\n"
     kept = []
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []) or needed.search(cell.source):
@@ -194,7 +194,7 @@ def killed_and_recovered(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("killed")
     engine = snakemake(folder, str(folder / CHILD))
-    wait_for(lambda: (folder / CHILD).parent.joinpath("resume", "fold0.pt").exists() or engine.poll() is not None)
+    wait_for(lambda: (folder / CHILD).parent.joinpath("resume", "session.json").exists() or engine.poll() is not None)
     survivors = psutil.Process(engine.pid).children(recursive=True)
     engine.kill()
     engine.stdout.close()

@@ -106,7 +106,7 @@ def test_interrupted_it_goes_on_with_the_next_fold(settings, tmp_path, train):
     assert len(pd.read_csv(first.path / "folds.csv")) == 2
 
 
-def test_killed_within_a_fold_it_ends_with_the_same_weights(settings, tmp_path, train):
+def test_killed_within_a_fold_it_ends_with_the_same_weights(settings, tmp_path, train, every_epoch):
     def pull_the_plug(row):
         raise KeyboardInterrupt
 
@@ -122,7 +122,7 @@ def test_killed_within_a_fold_it_ends_with_the_same_weights(settings, tmp_path, 
     assert (broken["sessions"], whole["sessions"]) == (2, 1)
 
 
-def test_its_time_is_that_of_all_sessions(settings, tmp_path, monkeypatch, train):
+def test_its_time_is_that_of_all_sessions(settings, tmp_path, monkeypatch, train, every_epoch):
     def pull_the_plug(row):
         raise KeyboardInterrupt
 
@@ -135,18 +135,24 @@ def test_its_time_is_that_of_all_sessions(settings, tmp_path, monkeypatch, train
     assert pd.read_csv(path / "folds.csv")["seconds"].iloc[0] > epochs.sum() - 0.01
 
 
-def test_a_parent_trained_again_in_between_starts_the_run_anew(settings, tmp_path, train):
-    child = settings | {"approach": "intermediate", "start": "parent", "parent": "scratch"}
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_parent_trained_again_since_is_said(settings, tmp_path, train, finished):
+    child = settings | {"approach": "intermediate", "start": "parent", "parent": "scratch", "folds": [0]}
     parent = train(settings | {"task": "g_band"}, tmp_path)
-    first = trainer.Run(child, tmp_path)
-    first.train(0)
+    run = trainer.Run(child, tmp_path)
+    run.train(0)
+    if finished:
+        run.finish()
     record = json.loads((parent / "run.json").read_text())
     (parent / "run.json").write_text(json.dumps(record | {"finished": "later"}))
-    assert not list(trainer.Run(child, tmp_path).path.glob("fold*"))
+    before = contents(run.path)
+    with pytest.raises(StudyError, match=r"trained again since.*delete" if finished else "holds a run with parent"):
+        trainer.Run(child, tmp_path)
+    assert contents(run.path) == before
 
 
 @pytest.mark.fault(26)
-def test_a_full_disk_costs_an_epoch_and_nothing_that_was_saved(settings, tmp_path, train):
+def test_a_full_disk_costs_an_epoch_and_nothing_that_was_saved(settings, tmp_path, train, every_epoch):
     settings = settings | {"folds": [0]}
     whole = runs.record(train(settings, tmp_path / "whole"))
     limits, first = resource.getrlimit(resource.RLIMIT_FSIZE), trainer.Run(settings, tmp_path / "full")
@@ -159,7 +165,7 @@ def test_a_full_disk_costs_an_epoch_and_nothing_that_was_saved(settings, tmp_pat
             first.train(0, fill_the_disk)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert set(os.listdir(first.path / "resume")) == {"session.json", "fold0.pt"}
+    assert set(os.listdir(first.path / "resume")) == {"session.json", "fold0.pt", "fold0-best1.pt"}
     resumed = runs.record(train(settings, tmp_path / "full"))
     assert resumed["sessions"] == 2
     assert resumed["files"]["fold0.safetensors"] == whole["files"]["fold0.safetensors"]
@@ -216,7 +222,7 @@ def test_a_run_that_diverged_is_not_trained_again_and_not_counted(settings, tmp_
     first = trainer.Run(diverging, tmp_path)
     with pytest.raises(StudyError, match="the training loss is"):
         first.train(0)
-    with pytest.raises(StudyError, match=r"the training loss is.*would end so again.*delete .*resume"):
+    with pytest.raises(StudyError, match=r"the training loss is.*would end so again.*delete"):
         trainer.Run(diverging, tmp_path)
     assert runs.collect(tmp_path, "smoke").empty
     train(settings | {"folds": [0]}, tmp_path)
@@ -247,10 +253,48 @@ def test_copies_on_both_sides_of_a_fold_are_reported(settings, tmp_path, changed
     assert words.startswith(f"{np.sum(data.labels == 3)} images have an exact copy in the training part of their fold")
 
 
-def test_other_settings_start_anew(settings, tmp_path, train):
-    trainer.Run(settings, tmp_path).train(0)
-    other = trainer.Run(settings | {"seed": 1}, tmp_path)
-    assert not list(other.path.glob("fold*"))
+def contents(path):
+    """The digest of every file of a folder."""
+    return {file.name: files.sha256(file) for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_finished_run_is_given_back_and_not_touched(settings, tmp_path, train):
+    path = train(settings, tmp_path)
+    before, times = contents(path), {file: file.stat().st_mtime_ns for file in path.iterdir()}
+    run = trainer.Run(settings, tmp_path)
+    rows = [run.train(fold) for fold in settings["folds"]]
+    assert run.finish() == run.finish() == runs.record(path)
+    pd.testing.assert_frame_equal(pd.DataFrame(rows), pd.read_csv(path / "folds.csv"))
+    assert run.indices(0)[0].size and run.data.labels.size
+    with pytest.raises(StudyError, match="fold 2 is not among"):
+        run.train(2)
+    assert contents(path) == before
+    assert {file: file.stat().st_mtime_ns for file in path.iterdir()} == times
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_other_settings_in_its_place_are_refused_until_it_is_deleted(settings, tmp_path, train, finished):
+    run = trainer.Run(settings | {"folds": [0]}, tmp_path)
+    run.train(0)
+    if finished:
+        run.finish()
+    before, other = contents(run.path), settings | {"seed": 1, "batch_size": 32, "folds": [0]}
+    words = r"holds a run with (batch_size 64, not 32; )?seed 0, not 1.*`profile`.*trainer\.delete"
+    for open_it in (trainer.Run, trainer.ensure):
+        with pytest.raises(StudyError, match=words):
+            open_it(other, tmp_path)
+    assert contents(run.path) == before
+    trainer.delete(run.path)
+    assert not contents(run.path).keys() & before.keys() - {".lock"}
+    train(other, tmp_path)
+
+
+def test_a_finished_run_on_other_images_is_refused(settings, tmp_path, train, changed):
+    path = train(settings | {"folds": [0]}, tmp_path)
+    changed("synthetic_q", lambda data: None)
+    with pytest.raises(StudyError, match="holds a run with images"):
+        trainer.Run(settings | {"folds": [0]}, tmp_path)
+    assert (path / "run.json").exists()
 
 
 def test_the_epoch_is_chosen_without_the_fold_where_asked(settings, tmp_path):

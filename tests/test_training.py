@@ -246,7 +246,7 @@ def test_memory_for_not_even_one_image_is_said(stripes, monkeypatch):
         train(stripes)
 
 
-def test_the_smaller_parts_outlast_an_interruption(stripes, tmp_path, monkeypatch):
+def test_the_smaller_parts_outlast_an_interruption(stripes, tmp_path, monkeypatch, every_epoch):
     memory_for(4, monkeypatch)
 
     def pull_the_plug(row):
@@ -288,7 +288,7 @@ def test_same_seed_same_bits(stripes):
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
-def test_interrupted_and_resumed_is_the_same_to_the_bit(stripes, tmp_path, stop):
+def test_interrupted_and_resumed_is_the_same_to_the_bit(stripes, tmp_path, stop, every_epoch):
     def pull_the_plug(row):
         if row["epoch"] == stop:
             raise KeyboardInterrupt
@@ -302,12 +302,37 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(stripes, tmp_path, stop)
     assert same(resumed.best, whole.best)
 
 
+def test_the_state_is_written_when_a_minute_has_passed_and_at_the_end(stripes, tmp_path, monkeypatch):
+    clock, written, state = iter(range(0, 1000, 25)), [], tmp_path / "state.pt"
+    monkeypatch.setattr(training.time, "monotonic", clock.__next__)  # 25 s from one look to the next
+    train(stripes, state=state, report=lambda row: written.append(state.exists() and state.stat().st_ino))
+    assert written[:2] == [False, False]
+    assert len({*written[2:], state.stat().st_ino}) == 2  # after the third epoch and after the last, the fourth
+
+
+def test_the_best_weights_are_written_where_they_changed(stripes, tmp_path, every_epoch):
+    state, seen = tmp_path / "state.pt", []
+
+    def look(row):
+        (best,) = tmp_path.glob("state-best*.pt")
+        seen.append((row["validation_accuracy"], best.name, best.stat().st_ino))
+
+    fit, _ = train(stripes, state=state, report=look)
+    accuracies = [accuracy for accuracy, *_ in seen]
+    epochs = [1 + accuracies.index(max(accuracies[: n + 1])) for n in range(4)]
+    assert len(set(epochs)) < 4  # the best epoch lasted for more than one
+    assert [name for _, name, _ in seen] == [f"state-best{epoch}.pt" for epoch in epochs]
+    assert len({(name, inode) for _, name, inode in seen}) == len(set(epochs))
+    assert same(torch.load(tmp_path / f"state-best{epochs[-1]}.pt", weights_only=True), fit.best)
+
+
 def train_until_killed(stripes, state):
     save = torch.save
+    training.STATE_SECONDS = 0
 
     def save_half_of_the_third(content, file):
         save(content, file)
-        if len(content["history"]) == 3:
+        if len(content.get("history", ())) == 3:
             os.truncate(file, file.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -324,16 +349,20 @@ def test_killed_while_writing_the_state_it_goes_on_from_the_one_before(stripes, 
 
 
 @pytest.mark.fault(6)
-@pytest.mark.parametrize("damage", ["truncated", "flipped bit", "something else"])
-def test_a_damaged_state_is_named(stripes, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["truncated", "flipped bit", "something else", "best weights gone"])
+def test_a_damaged_state_is_said_and_the_training_starts_again(stripes, tmp_path, damage):
     state = tmp_path / "state.pt"
-    train(stripes, state=state)
+    _, whole = train(stripes, state=state)
     data = bytearray(state.read_bytes())
     if damage == "flipped bit":  # in a weight, where torch.load does not notice
-        data[data.index(train(stripes)[0].best["6.weight"].numpy().tobytes())] ^= 1
-    state.write_bytes({"truncated": data[:-99], "flipped bit": data}.get(damage, b"half a file"))
-    with pytest.raises(StudyError, match=r"state\.pt.*delete it"):
-        train(stripes, state=state)
+        data[data.index(whole["6.weight"].numpy().tobytes())] ^= 1
+    if damage == "best weights gone":
+        next(tmp_path.glob("state-best*.pt")).unlink()
+    else:
+        state.write_bytes({"truncated": data[:-99], "flipped bit": data}.get(damage, b"half a file"))
+    with pytest.warns(UserWarning, match=r"state\.pt.*cannot be read.*starts again"):
+        again, last = train(stripes, state=state)
+    assert len(again.history) == 4 and same(last, whole)
 
 
 class Evil:
@@ -348,11 +377,12 @@ class Evil:
 
 @pytest.mark.fault(8)
 def test_a_malicious_state_is_refused(stripes, tmp_path):
-    torch.save({"history": Evil(tmp_path / "trace")}, tmp_path / "state.pt")
-    with pytest.raises(StudyError, match=r"state\.pt.*cannot be read"):
+    for name in ("state.pt", "copy.pt"):
+        torch.save({"history": Evil(tmp_path / "trace")}, tmp_path / name)
+    with pytest.warns(UserWarning, match=r"state\.pt.*cannot be read"):
         train(stripes, state=tmp_path / "state.pt")
     assert not (tmp_path / "trace").exists()
-    torch.load(tmp_path / "state.pt", weights_only=False)  # it would have worked
+    torch.load(tmp_path / "copy.pt", weights_only=False)  # it would have worked
     assert (tmp_path / "trace").exists()
 
 
