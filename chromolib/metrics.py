@@ -17,6 +17,13 @@ def arrays(predictions, logits=LOGITS):
     return predictions["label"].to_numpy(), predictions[logits].to_numpy(np.float64)
 
 
+def last_epoch(predictions):
+    """The table with the last epoch's logits as its logits; None of a run that was made before they were kept."""
+    if not set(LAST_LOGITS) <= set(predictions.columns):
+        return None
+    return predictions.drop(columns=LOGITS).rename(columns=dict(zip(LAST_LOGITS, LOGITS, strict=True)))
+
+
 def scores(labels, logits):
     """The study's three metrics, each in [0, 1].
 

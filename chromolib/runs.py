@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pandas as pd
 import safetensors
 
-from chromolib import files, paths, tables
+from chromolib import files, metrics, paths, tables
 from chromolib.errors import StudyError
 
 RESULTS = (".safetensors", ".parquet", ".csv")  # not the executed notebook, which is still open when a run finishes
@@ -134,18 +134,30 @@ def predictions(path):
 def collect(root, profile):
     """The scores of all finished runs of a profile: a row per task, architecture, approach and fold.
 
-    The columns are those of folds.csv after the three names. No finished run gives an empty DataFrame.
+    The columns are those of folds.csv after the three names, and all of `metrics.scores` as computed now from the
+    predictions. No finished run gives an empty DataFrame.
     """
     tables = []
     for path in files.matching(Path(root, profile), "*/*/*/run.json"):
         task, architecture, approach = path.parts[-4:-1]
-        table = pd.read_csv(path.parent / "folds.csv")
+        table = _scored(pd.read_csv(path.parent / "folds.csv"), predictions(path.parent))
         tables.append(table.assign(task=task, architecture=architecture, approach=approach))
     if not tables:
         return pd.DataFrame(columns=["task", "architecture", "approach", "fold"])
     table = pd.concat(tables, ignore_index=True)
     first = ["task", "architecture", "approach"]
     return table[first + [name for name in table.columns if name not in first]]
+
+
+def _scored(table, predictions):
+    """The rows of folds.csv with today's metrics of each fold, and of its last epoch where that was kept."""
+    for prefix, part in (("", predictions), ("last_", metrics.last_epoch(predictions))):
+        if part is not None:
+            scores = {fold: metrics.scores(*metrics.arrays(rows)) for fold, rows in part.groupby("fold")}
+            for name in next(iter(scores.values())):
+                if prefix + name != "last_classes_scored":  # the same as the best epoch's
+                    table[prefix + name] = [scores[fold][name] for fold in table["fold"]]
+    return table
 
 
 class Results(NamedTuple):

@@ -122,8 +122,8 @@ def protocols(varied, tasks, architectures, approach, draws=10_000, seed=0):
 
     varied: {end of the profile's name: Results}. macro_f1, accuracy: mean over the folds. pooled_macro_f1 and
     pooled_accuracy, each with _low and _high: all folds' predictions together, with 95 % bootstrap interval over the
-    groups named in `resampled`; NaN for the last epoch, whose predictions a run does not keep. n_train: mean over the
-    folds of the images that were learned from. state: "run" or "not run".
+    groups named in `resampled`; NaN for the last epoch of runs from before its predictions were kept. n_train: mean
+    over the folds of the images that were learned from. state: "run" or "not run".
     """
     rows = []
     for task, architecture in itertools.product(tasks, architectures):
@@ -147,12 +147,19 @@ def _protocol(found, key, prefix, draws, seed):
     scores, predictions = _rows(found.scores, key), found.predictions[key]
     row = {"n_folds": len(scores), "n_train": scores["n_train"].mean(), "images": scores["n_validation"].sum()}
     row |= {"cells": predictions["cell"].nunique(), "resampled": tables.groups(predictions) or "image"}
+    predictions = _predictions(found, key, prefix)
     for name in ("macro_f1", "accuracy"):
         row[name] = 100 * scores[prefix + name].mean()
-        if not prefix:
+        if predictions is not None:
             interval = statistics.score_interval(predictions, name, tables.groups(predictions), draws, seed=seed)
             row |= _in_points(f"pooled_{name}", interval)
     return row
+
+
+def _predictions(found, key, prefix):
+    """Those of a run, of its last epoch with the prefix "last_"; None where they were not kept."""
+    predictions = found.predictions[key]
+    return metrics.last_epoch(predictions) if prefix else predictions
 
 
 def _rows(scores, key):
@@ -185,9 +192,9 @@ def changes(varied, tasks, architectures, approach, metric="macro_f1", draws=10_
 def _change(base, other, key, prefix, metric, draws, seed):
     means = [_rows(found.scores, key)[name + metric].mean() for found, name in ((other, prefix), (base, ""))]
     row = {"change": 100 * (means[0] - means[1])}
-    if prefix:
+    a, b = _predictions(other, key, prefix), base.predictions[key]
+    if a is None:
         return row
-    a, b = other.predictions[key], base.predictions[key]
     by = tables.groups(a)
     pooled = statistics.unmatched_bootstrap(a, b, metric, by, draws, seed=seed)
     row |= _in_points("pooled_change", pooled) | {"p": pooled.p}

@@ -2,9 +2,11 @@
 
 import shutil
 
+import pandas as pd
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
-from chromolib import paths, runs, trainer
+from chromolib import metrics, paths, runs, tables, trainer
 from chromolib.errors import StudyError
 
 REFERENCE = paths.ROOT / "runs"
@@ -95,3 +97,33 @@ def test_collect_takes_finished_runs_only(settings, tmp_path, train):
     table = runs.collect(tmp_path, "smoke")
     assert list(table.columns[:4]) == ["task", "architecture", "approach", "fold"]
     assert table[["task", "fold"]].to_numpy().tolist() == [["q_band", 0], ["q_band", 1]]
+
+
+def test_a_metric_that_came_later_is_there_for_every_finished_run(monkeypatch):
+    scores = metrics.scores
+
+    def more(labels, logits):
+        return scores(labels, logits) | {"balanced": balanced_accuracy_score(labels, logits.argmax(axis=1))}
+
+    monkeypatch.setattr(metrics, "scores", more)
+    monkeypatch.setattr(tables, "METRICS", [*tables.METRICS, "balanced"])
+    table = tables.performance(runs.collect(REFERENCE, "reference/mini"))
+    row = table.set_index(tables.RUN).loc["q_band", "efficientnet_lite0", "imagenet"]
+    rows = runs.predictions(runs.folder("reference/mini", *row.name, REFERENCE))
+    expected = [balanced_accuracy_score(*labels_and_guesses(part)) for _, part in rows.groupby("fold")]
+    assert row["balanced_mean"] == pytest.approx(100 * sum(expected) / 2)
+
+
+def labels_and_guesses(rows):
+    return rows["label"], rows.filter(regex=r"^logit_\d+$").to_numpy().argmax(axis=1)
+
+
+def test_what_folds_csv_says_is_what_the_predictions_say(settings, tmp_path, train):
+    """Of the best epoch and of the last one."""
+    path = train(settings | {"adam_epochs": 2}, tmp_path)
+    written = pd.read_csv(path / "folds.csv")
+    computed = runs.collect(tmp_path, "smoke")[list(written.columns)]
+    pd.testing.assert_frame_equal(computed, written, check_dtype=False)
+    without = pd.read_parquet(path / "predictions.parquet").drop(columns=metrics.LAST_LOGITS)
+    without.to_parquet(path / "predictions.parquet")  # as of a run from before they were kept
+    pd.testing.assert_frame_equal(runs.collect(tmp_path, "smoke")[list(written.columns)], written, check_dtype=False)

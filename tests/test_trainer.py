@@ -19,6 +19,18 @@ from chromolib import architectures, datasets, device, files, metrics, parameter
 from chromolib.errors import StudyError
 
 
+def contents(path):
+    """The digest of every file of a folder."""
+    return {file.name: files.sha256(file) for file in path.rglob("*") if file.is_file()}
+
+
+def interrupted(settings, root):
+    """The folder of a run that stopped after the first of its folds."""
+    run = trainer.Run(settings, root)
+    run.train(0)
+    return run.path
+
+
 def test_a_finished_run_holds_what_the_contract_says(settings, tmp_path, train):
     path = train(settings, tmp_path)
     assert path == tmp_path / "smoke" / "q_band" / "efficientnet_lite0" / "scratch"
@@ -186,8 +198,9 @@ def test_a_read_only_folder_is_said_before_any_work(settings, tmp_path, monkeypa
 
 
 @pytest.mark.fault(25)
-def test_too_little_disk_is_said_before_anything_is_deleted(settings, tmp_path, monkeypatch, train):
-    path = train(settings | {"folds": [0]}, tmp_path)
+def test_too_little_disk_is_said_before_anything_is_done(settings, tmp_path, monkeypatch):
+    path = interrupted(settings, tmp_path)
+    before = contents(path)
     size = (path / "fold0.safetensors").stat().st_size
     two_folds, two_states, one_fold_there = 2 * size, 2 * 4 * size, size
     needed = two_folds + two_states + trainer.MARGIN - one_fold_there
@@ -195,7 +208,7 @@ def test_too_little_disk_is_said_before_anything_is_deleted(settings, tmp_path, 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(0.99 * needed)))
     with pytest.raises(StudyError, match=rf"writes up to {needed / 2**30:.2f} GiB, but only .* GiB are free"):
         trainer.Run(settings, tmp_path)
-    assert (path / "run.json").exists() and (path / "fold0.safetensors").exists()
+    assert contents(path) == before
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(1.01 * needed)))
     trainer.Run(settings, tmp_path)
 
@@ -229,16 +242,17 @@ def test_a_run_that_diverged_is_not_trained_again_and_not_counted(settings, tmp_
     assert len(runs.collect(tmp_path, "smoke")) == 1
 
 
-def test_first_weights_that_cannot_be_had_cost_nothing(settings, tmp_path, monkeypatch, train):
-    path = train(settings | {"folds": [0]}, tmp_path)
+def test_first_weights_that_cannot_be_had_cost_nothing(settings, tmp_path, monkeypatch):
+    path = interrupted(settings, tmp_path)
+    before = contents(path)
 
     def unreachable(*_, **__):
         raise StudyError("ImageNet weights cannot be reached")
 
     monkeypatch.setattr(architectures, "create", unreachable)
     with pytest.raises(StudyError, match="cannot be reached"):
-        trainer.Run(settings | {"start": "imagenet"}, tmp_path)
-    assert (path / "run.json").exists() and (path / "fold0.safetensors").exists()
+        trainer.Run(settings, tmp_path)
+    assert contents(path) == before
 
 
 @pytest.mark.fault(22)
@@ -251,11 +265,6 @@ def test_copies_on_both_sides_of_a_fold_are_reported(settings, tmp_path, changed
     (words,) = trainer.Run(settings, tmp_path).data.report
     data = datasets.load("synthetic_q", size=32)
     assert words.startswith(f"{np.sum(data.labels == 3)} images have an exact copy in the training part of their fold")
-
-
-def contents(path):
-    """The digest of every file of a folder."""
-    return {file.name: files.sha256(file) for file in path.rglob("*") if file.is_file()}
 
 
 def test_a_finished_run_is_given_back_and_not_touched(settings, tmp_path, train):
