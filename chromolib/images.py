@@ -176,7 +176,11 @@ def _settle_tags(picture, name):
     if raw:  # Pillow takes the last of several strips that each could hold the whole picture
         needed = zip(picture.tile, offsets[: len(sizes)], strict=False)
         picture.tile = [tile._replace(offset=offset) for tile, offset in needed]
-    return (f"with surplus {kind}, which were not read",) if len(offsets) > len(sizes) else ()
+    changes = {
+        f"with surplus {kind}, which were not read": len(offsets) > len(sizes),
+        "stored with 0 as white, and turned round": tags[tiff.PHOTOMETRIC_INTERPRETATION] == 0,
+    }
+    return tuple(words for words, changed in changes.items() if changed)
 
 
 def _blocks(tags):

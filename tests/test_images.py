@@ -261,10 +261,10 @@ def test_one_strip_of_two_is_refused():
 def test_a_tiff_is_read_as_tifffile_wrote_it(options, compression, kind):
     array = np.random.default_rng(4).integers(0, 256, (41, 37), dtype=np.uint8)
     data = tiff_of(array, compression=compression, **kind, **options)
-    expected = 255 - array if "photometric" in options else array
+    inverted = "photometric" in options
     grey, remarks = images.read_with_remarks(data, "x")
-    np.testing.assert_array_equal(grey, expected)
-    assert remarks == ()
+    np.testing.assert_array_equal(grey, 255 - array if inverted else array)
+    assert remarks == (("stored with 0 as white, and turned round",) if inverted else ())
 
 
 @pytest.mark.parametrize("planes", ["contig", "separate"])
