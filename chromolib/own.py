@@ -72,11 +72,7 @@ def index(place, layout):
     class, one class only, and for rows of the sheet that cannot be used: all are counted, the first five listed.
     """
     members = _members(place)
-    pictures = [name for name in members if _IMAGE.search(name)]
-    if not pictures:
-        packed = [name for name in members if archives.PACKED.search(name)]
-        hint = f"Unpack {packed[0]} first." if packed else "Name the folder that holds the images."
-        raise StudyError(f"{place}: no image (BMP, JPEG, PNG or TIFF) among {len(members):,} files. {hint}")
+    pictures = _pictures(place, members)
     rows = _of_folders(place, pictures) if layout == FOLDERS else _of_sheet(place, layout, members)
     rows, remarks = _settled(rows)
     labels = {label for _, _, label, *_ in rows}
@@ -86,9 +82,11 @@ def index(place, layout):
     absent = [name for number, name in enumerate(CLASSES) if number not in labels]
     if absent:
         remarks.append(f"no image of class {', '.join(absent)}")
-    left = sorted(set(pictures) - {member for member, *_ in rows})
+    left = set(members) - {member for member, *_ in rows} - {layout}
     if left:
-        remarks.append(f"images that {layout} does not name, left out: {len(left):,} (such as {left[0]})")
+        unnamed = left & set(pictures)
+        example = min(unnamed or left)
+        remarks.append(f"files left out: {len(left):,} (such as {example}), of which images: {len(unnamed):,}")
     return rows, remarks
 
 
@@ -101,9 +99,7 @@ def unlabelled(place):
     """
     sheet = place.name if _SHEET.search(place.name) else None
     members = _members(place.parent if sheet else place)
-    pictures = [name for name in members if _IMAGE.search(name)]
-    if not pictures:
-        raise StudyError(f"{place}: no image (BMP, JPEG, PNG or TIFF) there. Name the folder that holds the images.")
+    pictures = _pictures(place, members)
     if sheet:
         rows, remarks = _settled(_of_sheet(place.parent, sheet, members, labelled=False))
         return [(member, cell) for member, _, _, cell, _ in rows], remarks
@@ -159,6 +155,16 @@ def _members(place):
     for _ in archives.members(place, names.append):  # which wants none of them
         pass
     return [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))]
+
+
+def _pictures(place, members):
+    """Those that are images by their names; StudyError where there is none."""
+    pictures = [name for name in members if _IMAGE.search(name)]
+    if not pictures:
+        packed = next((name for name in members if archives.PACKED.search(name)), None)
+        hint = f"Unpack {packed} first." if packed else "Name the folder that holds the images."
+        raise StudyError(f"{place}: no image (BMP, JPEG, PNG or TIFF) among {len(members):,} files. {hint}")
+    return pictures
 
 
 # Class folders
@@ -225,7 +231,7 @@ def _of_sheet(place, sheet, members, labelled=True):
 
 def _table(where, text):
     """Names in the first line of a sheet, in small letters, and [(line, values)] of the others that are not empty."""
-    if "\0" in text or text.startswith("PK"):
+    if "\0" in text or text.startswith("PK\3"):
         raise StudyError(f"{where}: no text. Save the sheet as CSV.")
     separator = max(";,\t", key=text.splitlines()[0].count) if text else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)

@@ -190,7 +190,7 @@ def test_missing_cells_classes_and_rows_are_said(tmp_path):
     rows, remarks = own.index(write(tmp_path / "set", FILES | {"s.csv": sheet.encode()}), "s.csv")
     assert [row[3:] for row in rows] == [(None, None)] * 2
     assert "cells are not known for 1 images, so for none" in remarks
-    assert "images that s.csv does not name, left out: 1 (such as c.PNG)" in remarks
+    assert "files left out: 1 (such as c.PNG), of which images: 1" in remarks
     assert any("no image of class 3" in remark and remark.endswith("X, Y") for remark in remarks)
 
 
