@@ -514,7 +514,7 @@ def coverage(table):
 
 
 def overlay(images, maps, strength=0.5):
-    """Jet colours over the images: (n, H, W) uint8 and (n, H, W) in [0, 1] -> (n, H, W, 3) uint8.
+    """Jet colours over images: (..., H, W) uint8 and (..., H, W) in [0, 1] -> (..., H, W, 3) uint8.
 
     strength: share of the colour in the mixture, 0 (image only) to 1 (map only).
     """
@@ -523,31 +523,27 @@ def overlay(images, maps, strength=0.5):
     return np.round((1 - strength) * grey + strength * colours).astype(np.uint8)
 
 
-def grad_cam_cases(kinds, images, labels, maps, guesses):
-    """Figure 3: a row per case, the image and its overlay under each approach; a wrong prediction in bold.
-
-    images (n, H, W) and labels (n,) of the n cases named by `kinds`; maps: dict of approach to (n, H, W) in [0, 1];
-    guesses: DataFrame with a row per case and a column of predicted labels per approach.
-    """
-    figure, axes = plt.subplots(len(kinds), 1 + len(maps), figsize=(1.9 * (1 + len(maps)), 2.15 * len(kinds)))
-    for number, row in enumerate(np.reshape(axes, (len(kinds), -1))):
-        _show(row[0], images[number], f"{kinds[number]}: class {CLASSES[labels[number]]}")
-        for axis, (approach, heat) in zip(row[1:], maps.items(), strict=True):
-            guess = guesses[approach].iloc[number]
-            _show(axis, overlay(images[number], heat[number]))
-            weight = "normal" if guess == labels[number] else "bold"
-            axis.set_title(f"{approach}: {CLASSES[guess]}", fontsize=10, fontweight=weight)
+def grad_cam_cases(cases):
+    """Figure 3: a row per `cases.Case`, the image and its overlay under each approach; a wrong answer in bold."""
+    width = 1 + len(cases[0].maps)
+    figure, axes = plt.subplots(len(cases), width, figsize=(2 * width, 2.3 * len(cases)), squeeze=False)
+    for row, case in zip(axes, cases, strict=True):
+        _show(row[0], case.image, f"{case.title}\nclass {CLASSES[case.label]}")
+        for axis, (approach, heat) in zip(row[1:], case.maps.items(), strict=True):
+            said = case.answers[approach]
+            _show(axis, overlay(case.image, heat))
+            weight = "normal" if said == case.label else "bold"
+            axis.set_title(f"{approach}: {CLASSES[said]}", fontsize=10, fontweight=weight)
     return _finish(figure)
 
 
-def grad_cam_mistakes(images, of_predicted, of_true, predicted, labels):
-    """Figure 4: misclassified images (n, H, W) above their maps for the predicted and for the true class."""
-    rows = images, overlay(images, of_predicted), overlay(images, of_true)
-    figure, axes = plt.subplots(3, len(images), figsize=(1.9 * len(images), 6.3), squeeze=False)
-    for column, (said, true) in enumerate(zip(predicted, labels, strict=True)):
-        titles = "image", f"predicted: {CLASSES[said]}", f"true: {CLASSES[true]}"
-        for axis, row, title in zip(axes[:, column], rows, titles, strict=True):
-            _show(axis, row[column], title)
+def grad_cam_mistakes(cases):
+    """Figure 4: a column per misclassified `cases.Case`, its image above the maps of predicted and true class."""
+    figure, axes = plt.subplots(3, len(cases), figsize=(2.2 * len(cases), 6.6), squeeze=False)
+    for column, case in zip(axes.T, cases, strict=True):
+        _show(column[0], case.image, case.title)
+        for axis, (which, heat) in zip(column[1:], case.maps.items(), strict=True):
+            _show(axis, overlay(case.image, heat), f"{which}: {CLASSES[case.answers[which]]}")
     return _finish(figure)
 
 
