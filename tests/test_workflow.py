@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,7 +103,7 @@ rule big:
 def test_two_step_waits_for_its_parent(tmp_path):
     target = tmp_path / "runs" / "smoke" / "q_band" / "efficientnet_lite0" / "two_step" / "run.json"
     plan = snakemake(tmp_path, "--dry-run", str(target), profile="smoke")
-    jobs = [line.split("runs/smoke/")[1] for line in plan.splitlines() if line.strip().startswith("output:")]
+    jobs = re.findall(r"^ *output: .*runs/smoke/(\S+)", plan, re.MULTILINE)
     assert jobs == ["g_band/efficientnet_lite0/imagenet/run.json", "q_band/efficientnet_lite0/two_step/run.json"]
 
 
@@ -162,6 +163,17 @@ def test_the_graph_sees_whatever_changes_a_result_and_nothing_else(finished, fil
         path.write_text(before) if before else path.unlink()
     assert again <= rules if again else not rules
     assert ("train" in rules) == ("train" in again)
+
+
+@pytest.mark.slow
+def test_a_finished_run_outlives_a_job_that_fails(finished):
+    """As notebook 3 does where it is refused, in the place of a run with other settings."""
+    graph, (run, *_) = finished / "Snakefile", finished.glob("runs/smoke/*/*/scratch/run.json")
+    run.write_text("finished")
+    graph.write_text(graph.read_text().replace("touch {output:q}", "false"))
+    with pytest.raises(AssertionError, match="Error in rule train"):
+        replan(finished, str(run))
+    assert run.read_text() == "finished"
 
 
 @pytest.fixture(scope="module")
