@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("loading", "bootstrap", "gradcam", "similarity", "training", "same_science")
+NAMES = ("loading", "bootstrap", "similarity", "training", "training_growth", "same_science")
 
 failed = []
 for name in sys.argv[1:] or NAMES:

@@ -6,6 +6,7 @@ median of three turns. A ratio above 1 means that ours is ahead. All use the cor
 
 import argparse
 import multiprocessing
+import os
 import re
 import statistics
 import time
@@ -22,6 +23,8 @@ from chromolib import datasets, figures, files, paths, provenance
 from chromolib.errors import StudyError
 
 FOLDER = paths.ROOT / "runs" / "reference" / "benchmarks"
+BUSY = 0.5  # [ours]
+LOAD = os.getloadavg()[0]  # processes at work before the first turn: on an idle machine next to none
 
 
 def arguments(words):
@@ -111,9 +114,13 @@ def chromosomes(name, size):
 def publish(name, rows, output, draw):
     """Print the rows; write them, with machine and versions, to `<name>.csv`, and the figure that `draw` makes."""
     table, facts = pd.DataFrame(rows), provenance.describe()
+    if LOAD > BUSY:
+        print(f"the machine was not idle: {LOAD:.1f} processes at work before the first turn")
     shown = table.drop(columns=["ours_lowest", "ours_highest", "turns"]).dropna(axis=1, how="all")
     print(f"\n{name}\n{shown.to_string(index=False, float_format='{:.4g}'.format, na_rep='')}", flush=True)
-    machine = facts["hardware"] | {"commit": facts["project"]["commit"]} | facts["versions"]
+    machine = (
+        {"load_before": round(LOAD, 2)} | facts["hardware"] | {"commit": facts["project"]["commit"]} | facts["versions"]
+    )
     with files.replacing(output / f"{name}.csv") as path:
         table.assign(measured=provenance.now(), **machine).to_csv(path, index=False, float_format="%.6g")
     figure = draw(table)

@@ -1,7 +1,9 @@
 """The benchmarks run, and what they compare is the same work: pixels, optimisation step, MMD²."""
 
+import contextlib
 import importlib
 import importlib.util
+import types
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,11 @@ def script(monkeypatch):
     ("name", "tables"),
     [
         ("bootstrap", 1),
-        ("gradcam", 1),
         ("loading", 1),
         ("same_science", 1),
         pytest.param("similarity", 2, marks=pytest.mark.slow),
-        pytest.param("training", 2, marks=pytest.mark.slow),
+        pytest.param("training", 1, marks=pytest.mark.slow),
+        pytest.param("training_growth", 1, marks=pytest.mark.slow),
     ],
 )
 def test_each_writes_ratio_first_with_the_machine_and_a_figure(name, tables, script, own_cache, tmp_path):
@@ -49,7 +51,7 @@ def test_each_writes_ratio_first_with_the_machine_and_a_figure(name, tables, scr
 
 def test_a_quick_run_does_not_replace_results(script, capsys):
     with pytest.raises(SystemExit):
-        script("gradcam").main(["--quick"])
+        script("loading").main(["--quick"])
     assert "measures nothing" in capsys.readouterr().err
 
 
@@ -99,6 +101,76 @@ def test_one_step_is_the_plain_loops(name, script):
         # The variances of batch norm's buffers go into the hundreds, where float32 resolves no 1e-5.
         rtol = 1e-4 if key.endswith("running_var") else 0
         torch.testing.assert_close(one, other, rtol=rtol, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_the_tuned_loop_is_the_plain_one_with_three_lines_more(script, monkeypatch):
+    """The same step but for rounding, on images and weights that are channels last."""
+    plain, seen = script("plain"), []
+    monkeypatch.setattr(device, "choose", lambda: CPU)
+    monkeypatch.setattr(device, "has_fast_bfloat16", lambda _: False)
+    images, labels = torch.rand(4, 3, 32, 32), torch.tensor([0, 5, 5, 23])
+    models = []
+    for tuned in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(8 * 30 * 30, 24))
+        model[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        optimiser = torch.optim.Adam(model.parameters(), 1e-3, fused=tuned or None)
+        plain.train_epoch(model, [(images, labels)], optimiser, tuned=tuned)
+        models.append(model)
+    assert [part.is_contiguous(memory_format=torch.channels_last) for part in seen] == [False, True]
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_training_is_held_against_both_loops_and_the_limit(script, monkeypatch):
+    """In images a second: ours 60, plain 30, tuned 50, the bare step 80."""
+    bench = script("training")
+    monkeypatch.setattr(
+        bench, "contestants", lambda *_: contextlib.nullcontext([lambda: (60, 80), lambda: 30, lambda: 50])
+    )
+    data = types.SimpleNamespace(name="some", images=np.zeros((2, 128, 128)))
+    rows = {row["against"]: row["ratio"] for row in bench.speed("resnet34", data, 2, 1)}
+    assert rows == {"plain loop": 2, "tuned loop": 1.2, "bare step": 0.75}
+    assert sorted(bench.IMAGES) == [96, 128, 256]
+
+
+@pytest.mark.slow
+def test_half_an_hour_on_a_gpu_is_rehearsed_whole_and_in_slices(script, own_cache, tmp_path):
+    """At toy size; here a slice lasts no time, but for the last, so each of the first does one job or less."""
+    gpu, folder = script("gpu"), tmp_path / "found"
+    words = ["--quick", "--output", str(folder)]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stopped:
+            gpu.main([*words, "--seconds", "0"])
+        assert stopped.value.code == gpu.MORE == 75
+    gpu.main([*words, "--seconds", "3600"])
+    files = sorted(file.name for file in folder.iterdir() if file.is_file())
+    assert files == ["correctness.csv", "machine.json", "speed.csv", "trainings.csv"]
+    checks, speeds, trainings = (pd.read_csv(folder / f"{name}.csv") for name in ("correctness", "speed", "trainings"))
+    assert checks["right"].all(), checks[~checks["right"]].to_string()
+    assert speeds["images_per_second"].gt(0).all()
+    assert len(speeds) == 2 * (2 + 2 + 3)  # eager and compiled in two layouts, the bare step, two loops
+    assert trainings["macro_f1"].between(0, 1).all()
+    before = [(folder / name).read_bytes() for name in files[:1] + files[2:]]
+    gpu.main([*words, "--seconds", "3600"])  # nothing is left to do
+    assert before == [(folder / name).read_bytes() for name in files[:1] + files[2:]]
+
+
+def test_the_gpus_benchmark_covers_the_papers_networks_in_every_engine(script):
+    gpu = script("gpu")
+    keys = [key for key, _ in gpu.speeds(types.SimpleNamespace(quick=False))]
+    assert len(keys) == len(set(keys)) == 11 * (2 + 2 + 3)
+    assert {key.split(",")[0] for key in keys} == set(architectures.NAMES[:11])
+
+
+def test_a_training_goes_on_in_the_next_slice(script, tmp_path, monkeypatch):
+    gpu = script("gpu")
+    bench = gpu.Bench(["--quick", "--output", str(tmp_path), "--seconds", "0"])
+    monkeypatch.setattr(
+        training, "fit", lambda *_, report, **__: report({"epoch": 1, "validation_accuracy": 0, "seconds": 1})
+    )
+    with pytest.raises(gpu.OutOfTime):
+        gpu.train(bench, "mobilenetv3_large", True)
 
 
 def two_sets():
