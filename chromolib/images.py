@@ -12,6 +12,13 @@ from PIL import TiffImagePlugin as tiff
 from chromolib.errors import StudyError
 
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF")  # Pillow knows many more, some of which start other programs
+_NOT_READ = {  # beginnings of files that look like images elsewhere
+    "a TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "a GIF": b"GIF8",
+    "a telephone's HEIC": tuple(bytes([0, 0, 0, size]) + b"ftyp" for size in range(16, 64)),
+    "a JPEG 2000": b"\0\0\0\x0cjP  ",
+    "a microscope's CZI": b"ZISRAWFILE",
+}
 MAX_PIXELS = 50_000_000  # [ours] any camera's photograph; below the limit from which on Pillow warns
 
 # Once and for all: a filter set for a while, as images are read by several threads, would be set for all of them.
@@ -233,6 +240,7 @@ def _looks_like(data):
         return "a web page"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer"
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "a TIFF of a kind that is not read here"
+    for kind, beginnings in _NOT_READ.items():
+        if data.startswith(beginnings):
+            return f"{kind} of a kind that is not read here"
     return "text" if start.isascii() and start.decode("ascii").isprintable() else "no known format"

@@ -36,12 +36,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         begin = int(re.findall(r"\d+", self.headers.get("Range", "0"))[0]) if server.ranges else 0
-        server.asked.append(begin)
+        if not self.path.startswith("/moved/"):
+            server.asked.append(begin)
         self.answer(server.content[begin:][: server.cut], begin)
 
     def answer(self, body, begin=0):
         if self.path.endswith("absent"):
             self.send_error(404)
+            return
+        if self.path.startswith("/moved/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/moved"))
+            self.end_headers()
             return
         self.send_response(206 if begin else 200)
         self.send_header("Content-Length", str(len(self.server.content) - begin))
@@ -75,6 +81,13 @@ def test_a_connection_that_is_cut_is_taken_up_where_it_was(server, tmp_path):
     fetch.download(server.address, tmp_path / "a", MD5)
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.asked == [0, 300_000, 600_000, 900_000]
+
+
+def test_an_address_that_points_elsewhere_is_followed_and_taken_up(server, tmp_path):
+    server.cut = 600_000
+    fetch.download(server.address.replace("/data/", "/moved/data/"), tmp_path / "a", MD5)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.asked[-1] == 600_000
 
 
 @pytest.mark.fault(14)

@@ -78,6 +78,8 @@ def test_empty_and_no_image():
     assert "text" in refusal(b"chromosome 3 of cell 7")
     assert "web page" in refusal(b"<!DOCTYPE html><html><body>Sign in</body></html>")
     assert "Git LFS" in refusal(b"version https://git-lfs.github.com/spec/v1\noid sha256:0")
+    assert "a GIF of a kind that is not read" in refusal(encoded(Image.new("L", (5, 5)), "GIF"))
+    assert "HEIC" in refusal(b"\0\0\0\x18ftypheic" + bytes(90))
     assert "not an image" in refusal(bytes(range(256)))
     assert "not an image" in refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")  # would start Ghostscript
 
