@@ -166,10 +166,12 @@ def orders(features, sizes, factors, seed=0):
     """How the order of the pairs depends on sample sizes and bandwidth: DataFrame size, bandwidth, factor, pair, mmd2.
 
     features: {domain: (n, d)}; each pair of domains is compared. sizes: images drawn of each domain, None for all of
-    them. bandwidth: the median distance of balanced or of pooled sets, times each of `factors` (of sigma^2).
+    them; those that a domain does not have are left out. bandwidth: the median distance of balanced or of pooled sets,
+    times each of `factors` (of sigma^2).
     """
     rng, rows = np.random.default_rng(seed), []
     shuffled = {domain: rng.permutation(part) for domain, part in features.items()}
+    sizes = [size for size in sizes if size is None or size <= min(map(len, features.values()))]
     for size, (a, b) in itertools.product(sizes, itertools.combinations(features, 2)):
         x, y = shuffled[a][:size], shuffled[b][:size]
         for name in ("balanced", "pooled"):

@@ -251,7 +251,7 @@ def test_orders_of_known_domains():
     """Three clouds, the third far off: the order is the same under every size and width, and sizes are kept to."""
     rng = np.random.default_rng(0)
     features = {name: rng.normal(size=(n, 3)) + at for name, n, at in (("G", 60, 0), ("Q", 90, 1), ("natural", 40, 5))}
-    table = similarity.orders(features, sizes=[30, None], factors=[0.5, 2.0])
+    table = similarity.orders(features, sizes=[30, 50, None], factors=[0.5, 2.0])  # the third has 40
     assert len(table) == 2 * 3 * 2 * 2 and set(table["size"]) == {30, "all"}
     nearest = table.loc[table.groupby(["size", "bandwidth", "factor"])["mmd2"].idxmin(), "pair"]
     assert set(nearest) == {"G-Q"}
