@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import log_softmax
 
 from chromolib import CLASSES, calibration, karyotype, metrics, readings, runs, tables
+from chromolib.errors import StudyError
 from chromolib.intervals import draw_counts, percentile_interval
 
 KEY = [*tables.RUN, "way"]
@@ -26,6 +27,7 @@ def answers(found, profile, data):
     """Answers of the runs of a `runs.Results` whose cells are known: {(task, architecture, approach, way): table}.
 
     way: "network", and "network and size" for the tasks of `data`, {task: Dataset}. Rows are those of `found`.
+    StudyError where there is none.
     """
     read = {}
     for key, rows in found.predictions.items():
@@ -34,6 +36,8 @@ def answers(found, profile, data):
         for way, images in zip(WAYS, [None, data[key[0]]] if key[0] in data else [None], strict=False):
             table = readings.answers(runs.folder(profile, *key), images)
             read[*key, way] = table[table["fold"].isin(rows["fold"])]
+    if not read:
+        raise StudyError(f"profile {profile!r}: no finished run whose cells are known; train one, or name its profile")
     return read
 
 
@@ -69,7 +73,8 @@ def judged(table, min_log_odds=3.0):
 
     The columns of `karyotype.call`, and group (patient, else cell), truth, kind; counted: the karyotype by counting
     the images' likeliest classes; plain, decoded, called: images right, each alone, as in a normal cell, and as called;
-    whole_plain, whole, named_plain, named: whether all images and the karyotype are right, alone and as called.
+    whole_plain, whole, named_plain, named: whether all images and the karyotype are right, alone and as called;
+    outcome: "named, sure" and so on.
     """
     labels, found = metrics.arrays(table)
     cells = table["cell"].to_numpy()
@@ -81,7 +86,9 @@ def judged(table, min_log_odds=3.0):
     group = pd.Series(table[tables.groups(table)].to_numpy()).groupby(cells).first()
     calls = calls.set_index("cell").join(right).assign(**texts, group=group)
     calls = calls[calls["n_images"].isin(karyotype.SIZES)].reset_index()
+    outcome = np.where(calls["karyotype"] == calls["truth"], "named", "not named")
     return calls.assign(
+        outcome=np.char.add(outcome, np.where(calls["sure"], ", sure", ", unsure")) if len(calls) else "",
         kind=calls["truth"].map(kind),
         whole_plain=calls["plain"] == calls["n_images"],
         whole=calls["called"] == calls["n_images"],
@@ -174,9 +181,9 @@ def normal_cells(table):
 
 
 def evidence(table, chromosome="21"):
-    """Of each cell of 46 images: log likelihood ratio of a hidden gain against the normal karyotypes, (cells,) Series.
+    """Of each cell of 46 images: log odds of a hidden gain against the normal karyotypes, (cells,) Series.
 
-    A gain of `chromosome` with another lost in preparation; see `karyotype.constitutions`.
+    A gain of `chromosome` with another lost in preparation; see `karyotype.constitutions`. Priors only shift it.
     """
     found = karyotype.constitutions(metrics.arrays(table)[1], table["cell"], _CERTAIN)
     gained = [f"47,{sex},+{chromosome}" for sex in ("XX", "XY")]
@@ -203,6 +210,31 @@ def counting(normal, hidden, chromosome="21"):
         guess = metrics.arrays(table)[1].argmax(axis=1) == CLASSES.index(chromosome)
         shares.append((pd.Series(guess).groupby(table["cell"].to_numpy()).sum() >= 3).mean())
     return {"specificity": 100 * (1 - shares[0]), "sensitivity": 100 * shares[1]}
+
+
+def search(table, hides, chromosome="21"):
+    """A search for `chromosome` among 46: evidence of the normal cells and of `hides`, and a table of what is found.
+
+    It has the columns of `sensitivity` and by: the odds, and beside them counting. `hides` may be empty.
+    """
+    if hides.empty:
+        return pd.Series(dtype=float), pd.Series(dtype=float), pd.DataFrame(columns=["by", "sensitivity"])
+    healthy = normal_cells(table)
+    normal, hidden = evidence(healthy, chromosome), evidence(hides, chromosome)
+    found = sensitivity(normal, hidden).assign(by="odds")
+    counted = pd.DataFrame([{"by": "counting three or more"} | counting(healthy, hides, chromosome)])
+    return normal, hidden, pd.concat([found, counted], ignore_index=True)
+
+
+def risks(read, judgements):
+    """`calibration.risk` of all answers: {"images": {name: table}, "cells": {name: table}}; cells by their log odds."""
+    panels = {"images": {}, "cells": {}}
+    for key, table in read.items():
+        labels, found = metrics.arrays(table)
+        name, cells = ", ".join(key[2:]), judgements[key]
+        panels["images"][name] = calibration.risk(found.max(axis=1), found.argmax(axis=1) == labels)
+        panels["cells"][name] = calibration.risk(cells["log_odds"], cells["named"])
+    return panels
 
 
 def doubtful(table, cell):

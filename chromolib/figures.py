@@ -699,7 +699,7 @@ def hidden(normal, hidden, thresholds):
         axis.axvline(row.threshold, color="0.3", linewidth=1)
         place = (row.threshold, axis.get_ylim()[1])
         axis.annotate(f" {row.wanted_specificity:.0f} %", place, va="top", fontsize=9)
-    axis.set(xlabel="log likelihood ratio of the gain against a normal karyotype", ylabel="cells")
+    axis.set(xlabel="log odds of the gain, another lost, against a normal karyotype", ylabel="cells")
     axis.legend(frameon=False)
     return _finish(figure)
 

@@ -44,7 +44,7 @@ def reading(path, fold, data=None):
         values = sizes.features(data.sizes, data.cells)
         trained = ~np.isin(data.files, [*held["file"], *monitor["file"]])
         model = sizes.fit(values[trained], data.labels[trained])
-        evidence.append(sizes.log_likelihood(model, values[rows(data, monitor)]))
+        evidence.append(sizes.log_likelihood(model, values[positions(data, monitor)]))
     if monitor.empty:
         return Reading(np.ones(len(evidence)), model, calibrated=False)
     return Reading(calibration.weights(evidence, monitor["label"].to_numpy()), model, calibrated=True)
@@ -57,7 +57,7 @@ def answers(path, data=None):
     """
     parts = []
     for fold, rows in runs.predictions(path).groupby("fold"):
-        values = None if data is None else sizes.features(data.sizes, data.cells)[rows(data, rows)]
+        values = None if data is None else sizes.features(data.sizes, data.cells)[positions(data, rows)]
         found = reading(path, fold, data).log_probabilities(rows[metrics.LOGITS], values)
         parts.append(rows.assign(**dict(zip(metrics.LOGITS, found.T, strict=True))))
     return pd.concat(parts)
@@ -69,7 +69,7 @@ def _monitor(path):
     return pd.read_parquet(file) if file.exists() else runs.predictions(path).iloc[:0]
 
 
-def rows(data, table):
+def positions(data, table):
     """Where the images of a table stand in the data set."""
     places = pd.Index(data.files).get_indexer(table["file"])
     if (places < 0).any():

@@ -146,3 +146,22 @@ def test_images_in_doubt_are_listed():
     table = cells.doubtful(confused(answers(["46,XX", "46,XY"]), "a", 7, 4), "a")
     assert table.drop(columns="probability").to_numpy().tolist() == [["a7", "4", "5", "4"]]
     assert table["probability"].tolist() == pytest.approx([97.7])
+
+
+def test_a_search_is_told_beside_counting():
+    table = answers(["46,XX", "46,XY"])
+    hides = cells.made(table)["46, one gained and another lost"]
+    normal, hidden, found = cells.search(table, hides)
+    assert found["by"].tolist() == ["odds"] * 2 + ["counting three or more"]
+    assert (found["sensitivity"] == 100).all() and (found["specificity"] == 100).all()
+    assert normal.to_dict() == cells.evidence(table).to_dict() and len(hidden) == 2
+    assert cells.search(table, hides[:0])[2].empty
+
+
+def test_risks_are_those_of_images_and_of_cells():
+    table = confused(answers(["46,XX", "46,XY"]), "b", 45, 22)  # the Y looks like an X, less surely than the rest
+    key = ("g_band", "net", "imagenet", "network")
+    panels = cells.risks({key: table}, {key: cells.judged(table)})
+    images, whole = (panels[name]["imagenet, network"] for name in ("images", "cells"))
+    assert images["risk"].iloc[-1] == pytest.approx(1 / 92) and images["risk"].iloc[-2] == 0
+    assert whole["coverage"].tolist() == [0.5, 1] and whole["risk"].tolist() == [0, 0.5]
