@@ -23,7 +23,7 @@ study: setup
 	$(GRAPH) profile=$(PROFILE)
 	@echo "The report: $(CURDIR)/runs/$(PROFILE)/index.html"
 
-# Hours and disk beforehand; DEVICE="NVIDIA H100 80GB HBM3" takes the speeds measured there.
+# Hours and disk beforehand; DEVICE="..." takes the speeds that runs/reference/benchmarks has of another device.
 plan: setup
 	$(BIN)/python -m chromolib.plan $(PROFILE) $(if $(DEVICE),--device '$(DEVICE)')
 

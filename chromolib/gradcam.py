@@ -1,11 +1,14 @@
-"""Where a classifier looked: Grad-CAM maps and their overlays.
+"""Where a classifier looked: Grad-CAM maps, by pytorch-grad-cam.
 
 Selvaraju et al., Grad-CAM, ICCV 2017 (https://arxiv.org/abs/1610.02391).
 """
 
+from functools import partial
+
 import numpy as np
 import torch
-from torch.nn import functional
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from chromolib import architectures, device
 
@@ -15,22 +18,26 @@ def maps(model, architecture, images, classes, batch_size=32):
 
     images: (n, H, W) uint8. classes: (n,) int, for each image the class to explain (true or predicted).
     As in the paper: last convolutional layer (for transformers the last block's input), ReLU, bilinear
-    upsampling, each map scaled to [0, 1]. The model moves to the device in use; its mode and gradients stay.
+    upsampling, each map scaled to [0, 1]. The model moves to the device in use; its mode stays, gradients are cleared.
 
     A map that is the same everywhere (nothing speaks for the class, or the layer is one pixel) is all zeros.
     """
-    where = device.choose()
+    images, classes = np.array(images), np.array(classes)
+    if len(images) != len(classes):
+        raise ValueError(f"{len(images)} images but {len(classes)} classes")
+    if len(classes) and not 0 <= classes.min() <= classes.max() < model.num_classes:  # GradCAM hides an IndexError
+        raise ValueError(f"classes: {classes.min()}..{classes.max()} leaves the range 0..{model.num_classes - 1}")
+    where, row, mode = device.choose(), architectures.row(architecture), model.training
     model.to(where)
-    training = model.training
-    model.eval()
+    heat = [np.zeros((0, *images.shape[1:]), np.float32)]
     try:
-        batches = [
-            _batch(model, architecture, torch.from_numpy(part).to(where), torch.as_tensor(wanted, device=where))
-            for part, wanted in _batches(np.array(images), np.array(classes), batch_size)
-        ]
+        with GradCAM(model, [model.get_submodule(row.cam_layer)], partial(_as_grid, model, row.layout)) as cam:
+            for start in range(0, len(images), batch_size):
+                part = slice(start, start + batch_size)
+                heat.append(_batch(cam, architecture, torch.from_numpy(images[part]).to(where), classes[part]))
     finally:
-        model.train(training)
-    return np.concatenate(batches) if batches else np.zeros(np.shape(images), np.float32)
+        model.train(mode).zero_grad()
+    return _unit_range(np.concatenate(heat))
 
 
 def share_inside(maps, masks):
@@ -39,39 +46,14 @@ def share_inside(maps, masks):
     return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
 
 
-def _batches(images, classes, batch_size):
-    if len(images) != len(classes):
-        raise ValueError(f"{len(images)} images but {len(classes)} classes")
-    for start in range(0, len(images), batch_size):
-        yield images[start : start + batch_size], classes[start : start + batch_size]
-
-
 @torch.enable_grad()
-def _batch(model, architecture, images, classes):
+def _batch(cam, architecture, images, classes):
     pixels = architectures.normalise(images, architecture).requires_grad_()  # gradients even if the model is frozen
-    activation, logits = _forward(model, architectures.row(architecture).cam_layer, pixels)
-    score = logits.gather(1, classes.long()[:, None]).sum()  # images do not mix, so one backward pass serves all
-    (gradient,) = torch.autograd.grad(score, activation)
-    activation, gradient = (_as_grid(tensor.detach(), model, architecture) for tensor in (activation, gradient))
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
-    heat = (weights * activation).sum(dim=1, keepdim=True).relu()
-    heat = functional.interpolate(heat, size=images.shape[1:], mode="bilinear", align_corners=False)
-    return _unit_range(heat[:, 0]).cpu().numpy()
+    return cam(pixels, [ClassifierOutputTarget(int(wanted)) for wanted in classes])
 
 
-def _forward(model, layer, pixels):
-    kept = []
-    hook = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: kept.append(output))
-    try:
-        logits = model(pixels)
-    finally:
-        hook.remove()
-    return kept[0], logits
-
-
-def _as_grid(tensor, model, architecture):
+def _as_grid(model, layout, tensor):
     """(n, channels, rows, columns) from any layout; the grid's size is read from the tensor itself."""
-    layout = architectures.row(architecture).layout
     if layout == "nhwc":
         return tensor.permute(0, 3, 1, 2)
     if layout == "tokens":
@@ -82,5 +64,6 @@ def _as_grid(tensor, model, architecture):
 
 
 def _unit_range(heat):
-    low, high = heat.amin(dim=(1, 2), keepdim=True), heat.amax(dim=(1, 2), keepdim=True)
-    return torch.where(high > low, (heat - low) / (high - low), torch.zeros_like(heat))
+    """Each map from 0 to 1; GradCAM's own scaling leaves faint maps below."""
+    low, high = heat.min((1, 2), keepdims=True), heat.max((1, 2), keepdims=True)
+    return np.divide(heat - low, high - low, out=np.zeros_like(heat), where=high > low)

@@ -129,6 +129,16 @@ def test_a_kernel_killed_within_an_epoch_costs_that_epoch_and_no_bit(study, tmp_
     assert files.sha256(study.path / "fold0.safetensors") == record["files"]["fold0.safetensors"]
 
 
+def test_run_all_again_shows_the_results_and_trains_nothing(study):
+    study.finish()
+    kept = sorted(file for file in study.path.rglob("*") if file.is_file() and file.name != "training.ipynb")
+    before = [(file, file.stat().st_mtime_ns, files.sha256(file)) for file in kept]
+    study.finish()
+    after = sorted(file for file in study.path.rglob("*") if file.is_file() and file.name != "training.ipynb")
+    assert [(file, file.stat().st_mtime_ns, files.sha256(file)) for file in after] == before
+    assert "epoch 1/" not in (study.path / "training.ipynb").read_text()
+
+
 @pytest.mark.fault(2)
 def test_signals_stop_it_with_a_status_of_their_own_and_leave_no_process(study):
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):

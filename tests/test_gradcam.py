@@ -1,10 +1,10 @@
-"""Grad-CAM against another implementation, on every layout, and on drawings whose informative region is known."""
+"""Grad-CAM against its definition, on every layout, and on drawings whose informative region is known."""
+
+import copy
 
 import numpy as np
 import pytest
 import torch
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from chromolib import architectures, gradcam
 from chromolib.localisation import Localisation, localisation
@@ -24,22 +24,39 @@ def network(name):
     return architectures.create(name, image_size=SIZE).eval()
 
 
-def grid_of(layout):
+def as_grid(tensor, layout):
+    """(n, channels, rows, columns) of what a layer gives for images of SIZE pixels."""
     if layout == "nhwc":
-        return lambda tensor: tensor.permute(0, 3, 1, 2)
+        return tensor.permute(0, 3, 1, 2)
     if layout == "tokens":
-        side = SIZE // 16
-        return lambda tensor: tensor[:, 1:].reshape(-1, side, side, tensor.shape[2]).permute(0, 3, 1, 2)
-    return None
+        side = round((tensor.shape[1] - 1) ** 0.5)
+        return tensor[:, 1:].reshape(-1, side, side, tensor.shape[2]).permute(0, 3, 1, 2)
+    return tensor
 
 
-def other_implementation(model, name, images, classes):
-    row = architectures.TABLE[name]
-    layer = model.get_submodule(row.cam_layer)
-    with GradCAM(model, [layer], reshape_transform=grid_of(row.layout)) as cam:
-        pixels = architectures.normalise(torch.from_numpy(images), name)
-        targets = [ClassifierOutputTarget(int(wanted)) for wanted in classes]
-        return np.concatenate([cam(pixels[i : i + 1], targets[i : i + 1]) for i in range(len(images))])
+def activation_and_logits(model, name, images):
+    """What the layer gives that Grad-CAM looks at, and the network's logits."""
+    kept = []
+    layer = model.get_submodule(architectures.row(name).cam_layer)
+    hook = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    logits = model(images)
+    hook.remove()
+    return kept[0], logits
+
+
+def by_its_definition(model, name, images, classes):
+    """The paper's equations 1 and 2 in plain PyTorch and float64, image by image."""
+    model, heat = copy.deepcopy(model).double(), []
+    for image, wanted in zip(images, classes, strict=True):
+        pixels = architectures.normalise(torch.from_numpy(image[None]), name).double()
+        activation, logits = activation_and_logits(model, name, pixels)
+        (gradient,) = torch.autograd.grad(logits[0, int(wanted)], activation)
+        activation, gradient = (as_grid(part, architectures.row(name).layout) for part in (activation, gradient))
+        weights = gradient.mean(dim=(2, 3), keepdim=True)
+        one = (weights * activation).sum(1, keepdim=True).relu()
+        heat.append(torch.nn.functional.interpolate(one, size=image.shape, mode="bilinear")[0, 0].detach().numpy())
+    low, high = np.min(heat, (1, 2), keepdims=True), np.max(heat, (1, 2), keepdims=True)
+    return (heat - low) / np.where(high > low, high - low, 1)
 
 
 @pytest.mark.parametrize("name", architectures.NAMES)
@@ -53,7 +70,7 @@ def test_every_architecture(name, images):
     hook.remove()
 
     assert found.shape == images.shape and found.dtype == np.float32
-    np.testing.assert_allclose(found, other_implementation(model, name, images, CLASSES), atol=1e-4)
+    np.testing.assert_allclose(found, by_its_definition(model, name, images, CLASSES), atol=1e-4)
 
     if row.layout == "tokens":
         assert shapes[0] == (2, 1 + (SIZE // 16) ** 2, 384)
@@ -100,6 +117,8 @@ def test_the_model_is_left_as_it_was(images):
 def test_a_class_for_each_image(images):
     with pytest.raises(ValueError, match="3 images but 2 classes"):
         gradcam.maps(network("resnet34"), "resnet34", images, [1, 2])
+    with pytest.raises(ValueError, match=r"classes: 1\.\.24 leaves the range 0\.\.23"):
+        gradcam.maps(network("resnet34"), "resnet34", images, [1, 2, 24])
 
 
 def test_localisation_scores_by_hand():
@@ -133,10 +152,10 @@ def test_the_grid_changes_where_the_image_changes(name, corner):
     changed = image.clone()
     top, left = (size // 2 * place for place in corner)
     changed[:, top : top + size // 2, left : left + size // 2] = 255
-    layer = architectures.row(name).cam_layer
     with torch.no_grad():
-        before, after = (gradcam._forward(model, layer, architectures.normalise(x, name))[0] for x in (image, changed))
-    change = (gradcam._as_grid(after, model, name) - gradcam._as_grid(before, model, name)).abs().sum(1)[0]
+        parts = [activation_and_logits(model, name, architectures.normalise(x, name))[0] for x in (image, changed)]
+    before, after = (gradcam._as_grid(model, architectures.row(name).layout, part) for part in parts)
+    change = (after - before).abs().sum(1)[0]
     quarters = torch.nn.functional.adaptive_avg_pool2d(change[None], 2)[0]
     assert divmod(int(quarters.argmax()), 2) == corner
 

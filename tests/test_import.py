@@ -19,7 +19,7 @@ def test_nothing_heavy_is_loaded_before_it_is_used():
 
 
 def test_training_needs_no_jupyter():
-    code = "from chromolib import trainer, similarity, statistics, gradcam"
+    code = "from chromolib import trainer, similarity, statistics"
     assert "torch" in loaded_after(code)
     assert not loaded_after(code) & {"papermill", "jupyterlab", "nbformat", "pytorch_grad_cam", "snakemake"}
 
