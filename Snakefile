@@ -15,10 +15,16 @@ from chromolib.errors import StudyError
 PROFILE = str(config.get("profile", "demo"))
 try:
     FILES = [str(file) for file in parameters.profile_files(PROFILE)]  # the later one before the earlier
+    STUDY = parameters.known() | parameters.load(*FILES)  # the notebooks' defaults under the profile's values
     parameters.select("03_training", parameters.load(*FILES))  # refuses what no notebook knows
+    for kind, names in {"architecture": STUDY["architectures"], "approach": STUDY["approaches"]}.items():
+        for name in names:
+            parameters.path(kind, name)
+    unknown = [task for task in STUDY["tasks"] if task not in parameters.tasks(STUDY)]
+    if unknown:
+        raise StudyError(f"task {unknown[0]!r}: names no data set; there are {', '.join(parameters.tasks(STUDY))}")
 except StudyError as error:
     sys.exit(f"{PROFILE}: {error}")
-STUDY = parameters.known() | parameters.load(*FILES)  # the notebooks' defaults under the profile's values
 RUNS = f"{paths.runs()}/{PROFILE}"
 TABLES = {  # what each notebook leaves for the report
     "01_data_exploration": ["data"],

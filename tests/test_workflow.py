@@ -166,6 +166,25 @@ def test_the_graph_sees_whatever_changes_a_result_and_nothing_else(finished, fil
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("architectures: [resnet43]", "architecture 'resnet43': no such file.*there are convnext_tiny"),
+        ("approaches: [imagnet]", "approach 'imagnet': no such file.*there are imagenet"),
+        ("tasks: [r_band]", "task 'r_band': names no data set; there are q_band, g_band"),
+        ("tasks: q_band", "parameter 'tasks': 'q_band' is not of the type"),
+        ("image_sise: 1", "parameter 'image_sise'.*did you mean 'image_size'"),
+    ],
+)
+def test_a_wrong_word_in_a_profile_is_named_in_a_line(finished, line, message):
+    (finished / "parameters" / "profile" / "wrong.yaml").write_text(f"profile: wrong\n{line}\n")
+    options = {"snakefile": finished / "Snakefile", "PYTHONPATH": str(finished)}
+    with pytest.raises(AssertionError, match=f"wrong: {message}") as refusal:
+        snakemake(finished, "--dry-run", profile="wrong", **options)
+    assert 'File "' not in str(refusal.value)
+
+
+@pytest.mark.slow
 def test_a_finished_run_outlives_a_job_that_fails(finished):
     """As notebook 3 does where it is refused, in the place of a run with other settings."""
     graph, (run, *_) = finished / "Snakefile", finished.glob("runs/smoke/*/*/scratch/run.json")
