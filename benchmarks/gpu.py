@@ -163,13 +163,18 @@ def resumed(bench, name):
     def stop(_):
         raise OutOfTime
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, saving_each(0):
         state = Path(folder) / "state.pt"
         try:
             fit(bench, name, recipe, 3 * bench.batch, state=state, report=stop)
         except OutOfTime:
             _, on = fit(bench, name, recipe, 3 * bench.batch, state=state)
     return difference(on, fit(bench, name, recipe, 3 * bench.batch)[1])
+
+
+def saving_each(seconds):
+    """A context in which a training's state is written as often."""
+    return mock.patch.object(training, "STATE_SECONDS", seconds)
 
 
 def out_of_memory(bench, name):
@@ -375,10 +380,11 @@ def train(bench, name, compiled):
             raise OutOfTime
 
     tensors = (torch.from_numpy(part).to(bench.place) for part in (images, labels))
-    found = training.fit(model, name, *tensors, *parts, bench.recipe, state=state, report=report)
+    with saving_each(0 if bench.quick else 10):  # the end of a slice costs no more
+        found = training.fit(model, name, *tensors, *parts, bench.recipe, state=state, report=report)
     model.load_state_dict(found.best)
     logits = training.predict(model, name, torch.from_numpy(images[parts[1]]).to(bench.place)).cpu().numpy()
-    state.unlink(missing_ok=True)
+    training.forget(state)
     history = pd.DataFrame(found.history)
     facts = {"data": data, "n_train": len(parts[0]), "epochs": len(history), "seconds": history["seconds"].sum()}
     facts |= {"images_per_second": history["images_per_second"].median(), "best_epoch": found.best_epoch}

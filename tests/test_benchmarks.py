@@ -151,6 +151,7 @@ def test_half_an_hour_on_a_gpu_is_rehearsed_whole_and_in_slices(script, own_cach
     assert speeds["images_per_second"].gt(0).all()
     assert len(speeds) == 2 * (2 + 2 + 3)  # eager and compiled in two layouts, the bare step, two loops
     assert trainings["macro_f1"].between(0, 1).all()
+    assert not list((folder / "state").iterdir())
     before = [(folder / name).read_bytes() for name in files[:1] + files[2:]]
     gpu.main([*words, "--seconds", "3600"])  # nothing is left to do
     assert before == [(folder / name).read_bytes() for name in files[:1] + files[2:]]

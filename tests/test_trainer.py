@@ -39,6 +39,7 @@ def test_a_finished_run_holds_what_the_contract_says(settings, tmp_path, train):
     logits = predictions[[f"logit_{number}" for number in range(24)]].to_numpy()
 
     assert list(table["fold"]) == [0, 1]
+    assert table[["parts", "compiled"]].to_numpy().tolist() == [[1, False]] * 2  # of the engine
     assert list(history["epoch"]) == [1, 2, 1, 2]
     for fold, row in table.set_index("fold").iterrows():
         part = predictions["fold"] == fold
