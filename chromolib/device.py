@@ -113,7 +113,8 @@ def memory_explained():
         if not is_out_of_memory(error):
             raise
         advice = "lower batch_size or image_size, take a smaller architecture, or a device with more memory"
-        raise StudyError(f"out of memory: {neighbours(choose()) or advice} ({error})") from error
+        others = neighbours(choose())
+        raise StudyError(f"out of memory: {others and f'{others}; stop them, or '}{advice} ({error})") from error
 
 
 def autocast(device, enabled=True):

@@ -137,6 +137,12 @@ def test_out_of_memory_is_known_by_all_its_names(error):
         raise error
 
 
+def test_out_of_memory_names_the_neighbours_too(monkeypatch):
+    monkeypatch.setattr(device, "neighbours", lambda _: "other processes hold 60.0 GiB")
+    with pytest.raises(StudyError, match=r"hold 60\.0 GiB; stop them, or lower batch_size"), device.memory_explained():
+        raise MemoryError
+
+
 @pytest.mark.parametrize(
     "text", ["CUDA error: device-side assert triggered", "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"]
 )
