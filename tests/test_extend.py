@@ -1,0 +1,59 @@
+"""What the README says of extending the study is all there is to do: shown in a copy of the project."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from chromolib import paths
+
+PARTS = ("chromolib", "notebooks", "parameters", "tests", "workflow", "runs/reference")
+FILES = ("README.md", "Makefile", "Snakefile", "pyproject.toml", "CITATION.cff")
+
+ARCHITECTURE = {
+    "chromolib/architectures.py": (
+        "_ROWS = {\n",
+        '_ROWS = {\n    "resnet18": Architecture("ResNet-18", "resnet18.a1_in1k", "layer4"),\n',
+    ),
+    "parameters/architecture/resnet18.yaml": ("", "architecture: resnet18\nadam_learning_rate: 1.0e-4\n"),
+}
+DATASET = {
+    "chromolib/datasets.py": (
+        "SOURCES = (\n",
+        'SOURCES = (\n    Source(name="r_set", stain="R", places=("r_set*",), classes=_FROM_ONE, example="r_set/<cell>/23_<n>.png",\n'
+        '        layout=r"(?P<cell>[^/]+)/(?P<class>\\d+)_\\d+", obtain="a drawer", licence="none"),\n',
+    ),
+    "README.md": ("| `cir` |", "| `r_set` | R | unknown | `r_set*` | a drawer |\n| `cir` |"),
+    "parameters/profile/mine.yaml": ("", "profile: mine\nq_band: r_set\n"),
+}
+APPROACH = {"parameters/approach/late.yaml": ("", "approach: late\nstart: parent\nparent: scratch\nkeep_head: false\n")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("additions", "modules", "words"),
+    [
+        (ARCHITECTURE, ("architectures", "gradcam", "parameters", "workflow"), "name or file or resnet18 or needs"),
+        (DATASET, ("datasets", "parameters", "readme"), "name or file or r_set or listed"),
+        (APPROACH, ("parameters", "tables", "claims"), "name or file or approach or late"),
+    ],
+    ids=("architecture", "data set", "approach"),
+)
+def test_an_addition_is_what_the_readme_says_and_nothing_else(tmp_path, additions, modules, words):
+    for part in PARTS:
+        shutil.copytree(paths.ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in FILES:
+        shutil.copy(paths.ROOT / file, tmp_path)
+    for file, (old, new) in additions.items():
+        text = (tmp_path / file).read_text() if old else ""
+        assert old in text and ((tmp_path / file).exists() == bool(old))
+        (tmp_path / file).write_text(text.replace(old, new, 1) if old else new)
+    tests = [f"tests/test_{module}.py" for module in modules]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-k", words, *tests]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
