@@ -22,8 +22,8 @@ ARCHITECTURE = {
 DATASET = {
     "chromolib/datasets.py": (
         "SOURCES = (\n",
-        'SOURCES = (\n    Source(name="r_set", stain="R", places=("r_set*",), classes=_FROM_ONE, example="r_set/<cell>/23_<n>.png",\n'
-        '        layout=r"(?P<cell>[^/]+)/(?P<class>\\d+)_\\d+", obtain="a drawer", licence="none"),\n',
+        'SOURCES = (\n    Source(name="r_set", stain="R", places=("r_set*",), obtain="a drawer", licence="none",\n'
+        '        layout=r"(?P<cell>[^/]+)/(?P<class>\\d+)_\\d+", classes=_FROM_ONE, example="r_set/1/23_0.png"),\n',
     ),
     "README.md": ("| `cir` |", "| `r_set` | R | unknown | `r_set*` | a drawer |\n| `cir` |"),
     "parameters/profile/mine.yaml": ("", "profile: mine\nq_band: r_set\n"),
