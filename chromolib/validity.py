@@ -41,7 +41,6 @@ PROTOCOLS = {  # name -> variation, and the prefix of its columns in folds.csv
     "cell-wise, last epoch": ("cell", "last_"),
     "cell-wise, inner selection": ("cell_inner", ""),
 }
-_PAPERS = next(iter(PROTOCOLS))
 _UNKNOWN = Interval(np.nan, np.nan, np.nan, np.nan)
 
 
