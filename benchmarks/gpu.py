@@ -231,7 +231,7 @@ def names_of_gpus(bench):
 
 def checks(bench):
     """(key, limit, function) of each check. Limits allow for the order of sums in float32, and for bf16's 8 bits."""
-    for name in ("mobilenetv3_large", "vit_small") if bench.quick else CHECKED:
+    for name in TRAINED[:1] if bench.quick else CHECKED:
         engines = {"eager fp32": {}, "compiled fp32": {"compiled": True}, "eager bf16": {"precision": "auto"}}
         engines["compiled bf16"] = {"compiled": True, "precision": "auto"}
         for engine, options in engines.items():
@@ -327,7 +327,7 @@ def loop(bench, name, tuned):
 
 def speeds(bench):
     """(key, function): what is short first, so that little is lost when the time is over."""
-    names = ("mobilenetv3_large", "vit_small") if bench.quick else PAPERS
+    names = TRAINED[:1] if bench.quick else PAPERS
     for layout in LAYOUTS:
         for name in names:
             yield f"{name}, eager, {layout}", partial(engine, bench, name, False, layout)
