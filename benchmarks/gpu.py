@@ -88,7 +88,7 @@ class Bench:
 def difference(one, other):
     """The largest difference, as a share of the largest value: floats, arrays or tensors of one shape."""
     one, other = (torch.as_tensor(part).detach().double().cpu() for part in (one, other))
-    return ((one - other).abs().max() / other.abs().max()).item()
+    return ((one - other).abs().max() / other.abs().max().clamp(min=1e-12)).item()
 
 
 @cache
