@@ -14,10 +14,10 @@ FILES = ("README.md", "Makefile", "Snakefile", "pyproject.toml", "CITATION.cff")
 
 ARCHITECTURE = {
     "chromolib/architectures.py": (
-        "_ROWS = {\n",
-        '_ROWS = {\n    "resnet18": Architecture("ResNet-18", "resnet18.a1_in1k", "layer4"),\n',
+        '    "resnet34": Architecture(',
+        '    "resnet18": Architecture("ResNet-18", "resnet18.a1_in1k", "layer4"),\n    "resnet34": Architecture(',
     ),
-    "parameters/architecture/resnet18.yaml": ("", "architecture: resnet18\nadam_learning_rate: 1.0e-4\n"),
+    "parameters/architecture/resnet18.yaml": ("", "architecture: resnet18\nadam_learning_rate: 1.0e-4 # [ours]\n"),
 }
 DATASET = {
     "chromolib/datasets.py": (
@@ -26,18 +26,24 @@ DATASET = {
         '        layout=r"(?P<cell>[^/]+)/(?P<class>\\d+)_\\d+", classes=_FROM_ONE, example="r_set/1/23_0.png"),\n',
     ),
     "README.md": ("| `cir` |", "| `r_set` | R | unknown | `r_set*` | a drawer |\n| `cir` |"),
-    "parameters/profile/mine.yaml": ("", "profile: mine\nq_band: r_set\n"),
+    "parameters/profile/mine.yaml": ("", "profile: mine\nq_band: r_set # [ours]\n"),
 }
-APPROACH = {"parameters/approach/late.yaml": ("", "approach: late\nstart: parent\nparent: scratch\nkeep_head: false\n")}
+APPROACH = {
+    "parameters/approach/late.yaml": ("", "approach: late\nstart: parent\nparent: scratch\nkeep_head: false # [ours]\n")
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("additions", "modules", "words"),
     [
-        (ARCHITECTURE, ("architectures", "gradcam", "parameters", "workflow"), "name or file or resnet18 or needs"),
-        (DATASET, ("datasets", "parameters", "readme"), "name or file or r_set or listed"),
-        (APPROACH, ("parameters", "tables", "claims"), "name or file or approach or late"),
+        (
+            ARCHITECTURE,
+            ("architectures", "gradcam", "parameters", "workflow"),
+            "resnet18 or needs or parameter_file or unknown_name",
+        ),
+        (DATASET, ("datasets", "parameters", "readme"), "r_set or listed or mine or the_names"),
+        (APPROACH, ("parameters", "tables", "claims"), "approach or late"),
     ],
     ids=("architecture", "data set", "approach"),
 )
