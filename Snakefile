@@ -32,6 +32,7 @@ TABLES = {  # what each notebook leaves for the report
     "04_statistics": ["table2_performance", "table3_architectures", "table4_approaches", "gains", "claims"],
     "05_grad_cam": ["grad_cam"],
     "06_validity": ["validity_protocols", "validity_changes", "validity_gains", "whole_cells", "transfer"],
+    "07_karyotype": ["calibration", "karyotype_calls", "karyotype_summary", "karyotype_differences", "karyotype_search"],
 }
 ALL_RUNS = expand(
     f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/run.json",

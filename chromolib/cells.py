@@ -126,8 +126,9 @@ def summary(judgements, draws=10_000, seed=0):
 def differences(judgements, draws=10_000, seed=0):
     """Pairs of readings of the same cells, the later less the earlier: DataFrame task, architecture, from, to, what.
 
-    Pairs are approaches read in the same way, and ways of one approach; what: cells wholly right or karyotypes named,
-    as called; change, change_low, change_high: in percentage points, the same groups drawn for both.
+    Pairs are approaches read in the same way, and ways of one approach; what: images right alone ("plain") and as in a
+    normal cell ("decoded"), cells wholly right or karyotypes named, as called; change, change_low, change_high: in
+    percentage points, the same groups drawn for both.
     """
     rows = []
     for (first, a), (second, b) in itertools.combinations(judgements.items(), 2):
@@ -135,8 +136,9 @@ def differences(judgements, draws=10_000, seed=0):
             continue
         both = a.merge(b, on=["cell", "group"], suffixes=("_a", "_b"))
         names = {"task": first[0], "architecture": first[1], "from": ", ".join(first[2:]), "to": ", ".join(second[2:])}
-        for what in ("whole", "named"):
-            change = both[f"{what}_b"].astype(float) - both[f"{what}_a"].astype(float)
+        for what in ("plain", "decoded", "whole", "named"):
+            images = both["n_images_a"] if what in ("plain", "decoded") else 1  # counts of images become shares
+            change = (both[f"{what}_b"].astype(float) - both[f"{what}_a"].astype(float)) / images
             rows.append(names | {"what": what} | _share("change", change, both["group"], draws, seed))
     return pd.DataFrame(
         rows, columns=["task", "architecture", "from", "to", "what", "change", "change_low", "change_high"]

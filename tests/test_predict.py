@@ -142,6 +142,20 @@ def test_class_folders_with_a_few_images_are_one_cell(folder):
     assert len(names) == 46 and set(cells) == {"mine"}
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("stain", ["Q", "G"])
+def test_grounds_are_black_or_white_and_pictures_grey_or_colour(run, tmp_path, stain, mode):
+    """Drawings of Q-banding lie on black, those of G-banding on white; either way the chromosome is found."""
+    (tmp_path / "cell").mkdir()
+    drawings = [picture for picture, *_ in synthetic.karyotypes(stain, n_cells=1)[:3]]
+    for number, picture in enumerate(drawings):
+        Image.fromarray(picture).convert(mode).save(tmp_path / "cell" / f"{number}.BMP")
+    _, pictures, _, _ = predict.read_folder(tmp_path / "cell")
+    assert all(np.array_equal(picture, drawing) for picture, drawing in zip(pictures, drawings, strict=True))
+    shares = [images.area_and_length(picture)[0] / picture.size for picture in pictures]
+    assert max(shares) < 0.9 and len(predict.predict(run, pictures, folds=[0])) == 3
+
+
 @pytest.mark.parametrize("n", [30, 92])
 def test_what_is_no_single_cell_is_said(run, drawn, tmp_path, n, capsys):
     place = tmp_path / "one"

@@ -11,6 +11,7 @@ from chromolib import architectures, datasets, images, parameters, paths, simila
 
 README = (paths.ROOT / "README.md").read_text()
 MINI = paths.ROOT / "runs" / "reference" / "mini"
+EVENING = MINI.parent / "evening_patient" / "tables"
 
 
 def test_the_scores_are_those_of_the_reference_results():
@@ -20,9 +21,27 @@ def test_the_scores_are_those_of_the_reference_results():
 
 
 def test_the_similarities_are_those_of_the_reference_results():
-    table = pd.read_csv(MINI / "tables" / "table1_similarity.csv")
+    table = pd.read_csv(EVENING / "table1_similarity.csv")
     for _, row in table.iterrows():
         assert f"{row['mmd2']:.3f} ({row['low']:.3f} to {row['high']:.3f})" in README, row["pair"]
+        coral = 1e5 * row[["coral", "coral_low", "coral_high"]].astype(float)
+        assert "{:.1f} ({:.1f} to {:.1f})".format(*coral) in README, row["pair"]
+
+
+def test_size_and_second_step_are_those_of_the_reference_results():
+    summary = pd.read_csv(EVENING / "karyotype_summary.csv").set_index(["approach", "way"])
+    for key, rows in summary.groupby(level=[0, 1]):
+        cells = [
+            f"{r.images_plain:.1f} | {r.images_decoded:.1f} | {r.whole:.0f} | {r.named:.0f}" for r in rows.itertuples()
+        ]
+        assert sorted(rows["task"]) == ["g_band", "q_band"] and " | ".join(cells) in README, key
+    changes = pd.read_csv(EVENING / "karyotype_differences.csv")
+    wanted = changes["what"].isin(["plain", "decoded"]) & ~changes["from"].str.startswith("two_step")
+    for row in changes[wanted].itertuples():
+        text = f"{row.change:+.1f} ({row.change_low:.1f} to {row.change_high:.1f})".replace("(-", "(−")
+        assert text in README, row
+    for row in pd.read_csv(EVENING / "gains.csv").itertuples():
+        assert f"+{row.pooled_gain:.1f} points, {row.pooled_low:.1f} to {row.pooled_high:.1f}" in README, row.task
 
 
 def test_the_protocols_are_those_of_the_reference_results():
@@ -91,4 +110,4 @@ def test_every_link_into_the_project_leads_somewhere():
 
 
 def test_the_reference_results_stay_small():
-    assert sum(path.stat().st_size for path in MINI.parent.rglob("*") if path.is_file()) < 5e6
+    assert sum(path.stat().st_size for path in MINI.parent.rglob("*") if path.is_file()) < 40e6

@@ -208,7 +208,7 @@ def test_the_whole_study_runs(study):
     assert len(list(study.glob("*/*/*/run.json"))) == 8
     page = (study / "index.html").read_text()
     links = [part.split('"')[0] for part in page.split('href="')[1:]]
-    assert len(links) == 13 + len(list((study / "tables").glob("*.csv")))
+    assert len(links) == 14 + len(list((study / "tables").glob("*.csv")))
     for link in links:
         assert (study / link).is_file(), link
     assert "drawings" in page
