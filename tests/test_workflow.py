@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from chromolib import parameters, paths
+from chromolib import parameters, paths, trainer
 
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 PROFILES = paths.ROOT / "workflow" / "profiles"
@@ -235,7 +235,7 @@ def test_what_is_finished_is_not_done_again(study):
     assert "Nothing to be done" in snakemake(folder, profile="smoke")
     run = study / "q_band" / "efficientnet_lite0" / "scratch" / "run.json"
     others = {path: path.stat().st_mtime_ns for path in study.glob("*/*/*/run.json") if path != run}
-    run.unlink()
+    trainer.delete(run.parent)
     snakemake(folder, str(run), profile="smoke")
     assert run.is_file()
     assert others == {path: path.stat().st_mtime_ns for path in others}
