@@ -60,8 +60,10 @@ _ROWS = {
         note=_NO_IMAGENET_ONLY,
     ),
     "convnext_tiny": Architecture("ConvNeXt-Tiny", "convnext_tiny.fb_in1k", "stages.3"),
+    # Its last block's output: in five short trainings on drawings the hottest point of 0.90, 0.85, 0.81, 0.67 and 0.75
+    # of the maps lay in the square that decides (0.14 of the area); at its norm1 of 0.71, 0.54, 0.27, 0.46 and 0.56.
     "swin_tiny": Architecture(
-        "Swin-T", "swin_tiny_patch4_window7_224.ms_in1k", "layers.3.blocks.1.norm1", "nhwc", fixed_size=True
+        "Swin-T", "swin_tiny_patch4_window7_224.ms_in1k", "layers.3.blocks.1", "nhwc", fixed_size=True
     ),
     "vit_small": Architecture(
         "ViT-S/16", "vit_small_patch16_224.augreg_in1k", "blocks.11.norm1", "tokens", fixed_size=True
