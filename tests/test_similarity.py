@@ -328,6 +328,7 @@ def test_embed_pools_the_last_feature_map_whatever_the_batches(monkeypatch):
 
     fake = types.ModuleType("chromolib.architectures")
     fake.create = lambda name, weights=None, image_size=256: Keeps()
+    fake.memory_format = lambda name, place: torch.channels_last
     fake.normalise = lambda images, name: images[:, None].float().expand(-1, 3, -1, -1)
     monkeypatch.setitem(sys.modules, "chromolib.architectures", fake)
     monkeypatch.setattr("chromolib.architectures", fake, raising=False)
