@@ -74,7 +74,7 @@ def laid_out(pictures, labels, marked=None, title=None):
     rows = [[np.flatnonzero(names == name) for name in row.split()] for row in _ROWS]
     width = max(_row_width(row, pictures) for row in rows)
     heights = [max([pictures[i].shape[0] for places in row for i in places], default=1) + 2 * _GAP for row in rows]
-    size = (10, sum(heights) * 9.7 / width + 0.4 * len(rows) + 0.4)
+    size = (8, sum(heights) * 7.7 / width + 0.4 * len(rows) + 0.4)
     figure, axes = plt.subplots(len(rows), figsize=size, height_ratios=heights)
     for axis, row, text, height in zip(axes, rows, _ROWS, heights, strict=True):
         _karyogram_row(axis, row, text.split(), pictures, marked, np.full((height, width, 3), ground, np.uint8))

@@ -38,11 +38,11 @@ def planned(plan):
 
 
 @pytest.mark.parametrize(("profile", "runs"), [("smoke", 8), ("demo", 8), ("mini", 8), ("paper", 66)])
-def test_the_plan_has_every_run_and_five_notebooks_and_the_report(tmp_path, profile, runs):
+def test_the_plan_has_every_run_and_six_notebooks_and_the_report(tmp_path, profile, runs):
     plan = snakemake(tmp_path, "--dry-run", profile=profile)
     counts = planned(plan)
     assert counts["train"] == runs
-    assert counts["total"] == runs + 6
+    assert counts["total"] == runs + 7
 
 
 def test_the_plan_has_a_third_staining_where_the_profile_names_one(tmp_path):
