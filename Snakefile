@@ -103,7 +103,8 @@ def parent(wildcards):
     if not start["parent"]:
         return []
     task, approach = parameters.parent(STUDY | start | {"task": wildcards.task})
-    return f"{RUNS}/{task}/{wildcards.architecture}/{approach}/run.json"
+    profile = (STUDY | start)["parent_profile"] or PROFILE
+    return f"{paths.runs()}/{profile}/{task}/{wildcards.architecture}/{approach}/run.json"
 
 
 def need(column, wildcards):

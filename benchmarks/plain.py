@@ -29,6 +29,7 @@ RECIPE = training.Recipe(
     precision="auto",
     compiled=False,
     reproducible=False,
+    select_on="validation",
     seed=0,
 )
 

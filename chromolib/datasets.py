@@ -30,7 +30,7 @@ _CELL_SIZE = 46
 QUIET = 5  # seconds after which reading shows its progress
 _AHEAD = 64  # images read before they are decoded, for all cores together
 
-PRESENTATIONS = ("square", "crop", "canvas", "both")
+PRESENTATIONS = ("square", "crop", "canvas", "both", "inverted", "reduced_64", "reduced_48", "reduced_32")
 
 _FROM_ZERO = {str(label): label for label in range(24)}
 _FROM_ONE = {str(label + 1): label for label in range(24)}  # 23 = X, 24 = Y
@@ -195,7 +195,9 @@ def load(name, root=None, size=256, presentation="square"):
 
     presentation: "square" (the paper's: padded and resized), "crop" (the foreground's tight crop, padded and resized),
     "canvas" (the crop at its cell's scale, on black; at the set's scale where cells are unknown) or "both" (square and
-    canvas, two channels). Photographs are cut to squares in any case.
+    canvas, two channels). To ask why a staining helps: "inverted" (squares of the negative: dark bands become bright,
+    a white ground black) and "reduced_<n>" (squares reduced to n pixels and back). Photographs are cut to squares in
+    any case.
     root: folder with the sets as downloaded, unpacked or not (default: chromolib.paths.data()); the embedded sets
     (synthetic_g, synthetic_q: drawings; photographs) need none. Raises StudyError for an unknown name, a set that is
     absent or has no file in its layout, an unknown class, a file found twice, and every unreadable image.
@@ -210,6 +212,11 @@ def load(name, root=None, size=256, presentation="square"):
     place, passed_over = _find(source, Path(root) if root else paths.data())
     dataset = _cached(source, place, size, presentation)
     return replace(dataset, report=(*passed_over, *dataset.report))
+
+
+def layout(presentation):
+    """The presentation whose networks take this one's images too: that of the whole square picture, or its own."""
+    return "square" if presentation.startswith(("inverted", "reduced_")) else presentation
 
 
 # Finding and reading
@@ -290,13 +297,17 @@ class Shown:
             self.squares[index] = images.centre(image, self.squares.shape[1])
             return
         self.sizes[index] = images.area_and_length(image)
-        part = image if self.presentation in ("square", "both") else images.crop(image)
+        part = images.crop(image) if self.presentation in ("crop", "canvas") else image
+        if self.presentation == "inverted":
+            part = 255 - image
+        if self.presentation.startswith("reduced_"):
+            part = images.square(image, int(self.presentation.removeprefix("reduced_")))
         self.squares[index] = images.square(part, self.squares.shape[1])
         if self.presentation in ("canvas", "both"):
             self.crops[index] = images.crop(image)
 
     def images(self):
-        if self.natural or self.presentation in ("square", "crop"):
+        if self.natural or self.presentation not in ("canvas", "both"):
             return self.squares
         canvases = np.empty_like(self.squares)
         for cell in dict.fromkeys(self.cells):  # one group of all where cells are unknown

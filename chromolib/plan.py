@@ -150,9 +150,10 @@ def _training(task, approach, settings, speed):
 def _parts(n, settings):
     """Images that train, that choose the epoch, and that are validated, of a set of n; as `trainer.Run.indices`."""
     validation = n / settings["n_folds"]
-    if settings["select_on"] == "validation":
+    if settings["select_on"] != "inner":
         return n - validation, validation, validation
-    return (n - validation) * 4 / 5, (n - validation) / 5, validation
+    monitor = (n - validation) / settings["inner_parts"]
+    return n - validation - monitor, monitor, validation
 
 
 @cache

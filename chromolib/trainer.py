@@ -39,7 +39,8 @@ def ensure(settings, root=None):
     if _finished(path, settings) is None:
         if settings["start"] == "parent":
             task, approach = parameters.parent(settings)
-            ensure(settings | parameters.load(parameters.path("approach", approach)) | {"task": task}, root)
+            if not settings["parent_profile"]:
+                ensure(settings | parameters.load(parameters.path("approach", approach)) | {"task": task}, root)
         run = Run(settings, root)
         for fold in settings["folds"]:
             run.train(fold)
@@ -83,7 +84,7 @@ class Run:
         self.place, self.model = device.choose(), None
         with device.memory_explained():
             self.images = torch.from_numpy(np.array(self.data.images)).to(self.place)
-            self.labels = torch.from_numpy(np.array(self.data.labels)).to(self.place)
+            self.labels = torch.from_numpy(_taught(self.data.labels, settings)).to(self.place)
 
     def _open(self):
         """Go on where this very run was interrupted; StudyError in another's folder, or if it would end as before."""
@@ -121,9 +122,11 @@ class Run:
         return parent and {"run": "/".join(parent.parts[-4:]), "sha256": files.sha256(parent / "run.json")}
 
     def indices(self, fold):
-        """Index arrays (train, monitor, validation) of a fold; the monitor chooses the epoch."""
+        """Index arrays (train, monitor, validation) of a fold; the monitor may choose the epoch."""
         train, validation = self.splits[fold]
-        if self.settings["select_on"] == "validation":
+        if self.settings["train_cells"]:
+            train = _of_cells(train, self.data.cells, self.settings["train_cells"], (self.settings["draw"], fold))
+        if self.settings["select_on"] != "inner":
             return train, validation, validation
         train, monitor = folds.inner(
             self.data.labels,
@@ -317,7 +320,8 @@ def _check(settings):
         "start": ("random", "imagenet", "parent"),
         "folds_by": folds.BY,
         "presentation": datasets.PRESENTATIONS,
-        "select_on": ("validation", "inner"),
+        "select_on": ("validation", "inner", "last"),
+        "taught_labels": ("true", "shuffled"),
         settings["task"]: datasets.names(),
     }
     for name, allowed in choices.items():
@@ -328,6 +332,24 @@ def _check(settings):
     wrong = [fold for fold in settings["folds"] if not 0 <= fold < settings["n_folds"]]
     if wrong:
         raise StudyError(f"parameter 'folds': {wrong} are not among the folds 0 to {settings['n_folds'] - 1}")
+
+
+def _taught(labels, settings):
+    """The labels (n,) that training sees: the true ones, or, as a control, the same ones dealt out at random."""
+    if settings["taught_labels"] == "true":
+        return np.array(labels)
+    return np.random.default_rng([settings["seed"], settings["split_seed"]]).permutation(labels)
+
+
+def _of_cells(train, cells, number, seed):
+    """The images of `number` cells of the training part (indices), drawn; StudyError where there are not so many."""
+    if cells is None:
+        raise StudyError("parameter 'train_cells': the cells of this data set are unknown; set it to 0 for all images")
+    present = np.unique(cells[train])
+    if number > len(present):
+        raise StudyError(f"parameter 'train_cells': {number}, but the training part has {len(present)} cells")
+    drawn = np.random.default_rng(seed).permutation(present)[:number]  # those of a smaller number are among a larger's
+    return train[np.isin(cells[train], drawn)]
 
 
 def _with_copies_reported(data, splits):
@@ -347,11 +369,12 @@ def _parent(settings, data, root):
     if settings["start"] != "parent":
         return None
     task, approach = parameters.parent(settings)
-    path = runs.folder(settings["profile"], task, settings["architecture"], approach, root)
+    profile = settings["parent_profile"] or settings["profile"]
+    path = runs.folder(profile, task, settings["architecture"], approach, root)
     about = runs.record(path)
     _check_leak(path, about, settings, data)
-    for name in ("image_size", "presentation"):
-        if about["parameters"][name] != settings[name]:
+    for name, kind in (("image_size", int), ("presentation", datasets.layout)):
+        if kind(about["parameters"][name]) != kind(settings[name]):
             raise StudyError(f"{path}: was trained with another {name}; give the variation a profile of its own")
     for fold in settings["folds"]:
         runs.weights(path, fold)

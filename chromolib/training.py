@@ -46,6 +46,7 @@ class Recipe:
     precision: str  # "auto": bf16 where the hardware has it, or "fp32"
     compiled: bool  # on a GPU: kernels fused by torch.compile and replayed as CUDA graphs
     reproducible: bool  # on a GPU: only kernels that give the same bits each time; a CPU's always do
+    select_on: str  # "last": the last epoch is kept; else the one that is best on the images of the monitor
     seed: int  # of weights, order and augmentation
 
     @classmethod
@@ -219,7 +220,7 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
             "images_per_second": _images_an_epoch(train, recipe) / (trained - started),
         }
         result.compiled = device.is_compiled(model)
-        _keep(result, model, row)
+        _keep(result, model, row, recipe)
         if state and (epoch == recipe.epochs or time.monotonic() - saved >= STATE_SECONDS):
             _save(state, result, model, optimiser)
             saved = time.monotonic()
@@ -307,15 +308,16 @@ def _cosine(progress):
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _keep(result, model, row):
-    """Add the epoch's row, and copy the weights if it is the best so far; StudyError for a loss that is no number."""
+def _keep(result, model, row, recipe):
+    """Add the epoch's row, and copy the weights if it is the one to keep; Diverged for a loss that is no number."""
     if not math.isfinite(row["train_loss"]):
         raise Diverged(
             f"fold {row['fold']}, epoch {row['epoch']}: the training loss is {row['train_loss']}; the run stops here. "
             "Lower adam_learning_rate or sgd_learning_rate, or set precision to 'fp32'"
         )
     result.history.append(row)
-    if row["validation_accuracy"] > result.best_accuracy:
+    better = row["validation_accuracy"] > result.best_accuracy
+    if row["epoch"] == recipe.epochs if recipe.select_on == "last" else better:
         result.best_accuracy, result.best_epoch = row["validation_accuracy"], row["epoch"]
         result.best = {name: value.clone() for name, value in model.state_dict().items()}
 

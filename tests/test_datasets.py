@@ -489,6 +489,26 @@ def test_of_several_faults_the_first_in_order_is_told():
         datasets._on_all_cores(lambda number: None, items())
 
 
+def test_negatives_and_reduced_pictures(tmp_path):
+    """A picture of white ground: its negative has black ground beside black padding; what is reduced has lost lines."""
+    picture = np.full((64, 32), 255, np.uint8)
+    picture[::2, 8:24] = 0  # lines of one pixel
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "TIFF")
+    write_folder(tmp_path, {"single_clase/97002089.16.tiff/clase7/clase7_0_97002089.16.tiff": content.getvalue()})
+    square, negative, reduced = (
+        datasets.load("pki3", tmp_path, 64, presentation).images[0]
+        for presentation in ("square", "inverted", "reduced_32")
+    )
+    inside = (slice(None), slice(16, 48))  # the padding is beside it
+    np.testing.assert_array_equal(negative[inside], 255 - picture)
+    assert not square[:, :16].any() and not negative[:, :16].any()
+    np.testing.assert_array_equal(square[inside], picture)
+    lines = [np.ptp(image[8:56, 28:36].mean(axis=1)) for image in (square, reduced)]
+    assert lines[0] == 255 and lines[1] < 30
+    assert {datasets.layout(name) for name in ("square", "inverted", "reduced_32")} == {"square"}
+
+
 def test_presentations_of_a_drawn_set():
     both = datasets.load("synthetic_q", size=32, presentation="both")
     assert both.images.shape == (552, 2, 32, 32)

@@ -314,6 +314,59 @@ def test_the_epoch_is_chosen_without_the_fold_where_asked(settings, tmp_path):
     assert set(train_part) | set(monitor) | set(validation) == set(range(len(run.data.labels)))
 
 
+def test_few_cells_are_learned_from_and_more_draws_hold_the_fewer(settings, tmp_path):
+    few, more, other = (
+        trainer.Run(settings | {"folds_by": "cell", "select_on": "last", "train_cells": number, "draw": draw}, tmp_path)
+        for number, draw in ((3, 0), (6, 0), (3, 1))
+    )
+    cells = [set(run.data.cells[run.indices(0)[0]]) for run in (few, more, other)]
+    assert [len(part) for part in cells] == [3, 6, 3]
+    assert cells[0] < cells[1] and cells[0] != cells[2]
+    train, _, validation = few.indices(0)
+    assert not cells[1] & set(few.data.cells[validation])
+    assert sorted(train) == [i for i, cell in enumerate(few.data.cells) if cell in cells[0]]
+    assert np.array_equal(validation, more.indices(0)[2])
+
+
+def test_more_cells_than_there_are(settings, tmp_path):
+    run = trainer.Run(settings | {"folds_by": "cell", "train_cells": 60}, tmp_path)
+    with pytest.raises(StudyError, match="'train_cells': 60, but the training part has"):
+        run.train(0)
+
+
+def test_shuffled_labels_are_taught_and_true_ones_are_scored(settings, tmp_path):
+    true, control = (
+        trainer.Run(settings | {"approach": kind, "taught_labels": kind}, tmp_path) for kind in ("true", "shuffled")
+    )
+    assert np.array_equal(true.labels.cpu().numpy(), true.data.labels)
+    taught = control.labels.cpu().numpy()
+    assert np.array_equal(np.bincount(taught), np.bincount(control.data.labels))
+    assert (taught == control.data.labels).mean() < 0.1
+    control.train(0)
+    rows = pd.read_parquet(control.path / "predictions.parquet")
+    assert np.array_equal(rows["label"], control.data.labels[control.indices(0)[2]])
+
+
+def test_the_last_epoch_is_kept_where_asked(settings, tmp_path):
+    run = trainer.Run(settings | {"select_on": "last"}, tmp_path)
+    row = run.train(0)
+    rows = pd.read_parquet(run.path / "predictions.parquet")
+    assert row["best_epoch"] == run.recipe.epochs
+    assert np.array_equal(rows[metrics.LOGITS].to_numpy(), rows[metrics.LAST_LOGITS].to_numpy())
+
+
+def test_a_parent_of_another_profile(settings, tmp_path, train):
+    parent = train(settings | {"task": "g_band", "folds": [0]}, tmp_path)
+    child = settings | {"profile": "curve", "start": "parent", "parent": "scratch", "folds": [0]}
+    with pytest.raises(StudyError, match=r"curve.*no finished run"):
+        trainer.Run(child, tmp_path)
+    child = child | {"parent_profile": settings["profile"], "approach": "intermediate", "presentation": "reduced_48"}
+    path = train(child, tmp_path)
+    assert runs.record(path)["parent"]["run"] == "/".join(parent.parts[-4:])
+    states = runs.verify(tmp_path, "curve")
+    assert set(states["state"]) == {"ok"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

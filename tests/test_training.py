@@ -29,6 +29,7 @@ RECIPE = training.Recipe(
     precision="fp32",
     compiled=False,
     reproducible=False,
+    select_on="validation",
     seed=0,
 )
 NAME = "resnet34"  # whose mean and SD normalise the images
