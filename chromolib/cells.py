@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 from chromolib import CLASSES, calibration, karyotype, metrics, readings, runs, tables
 from chromolib.errors import StudyError
-from chromolib.intervals import draw_counts, percentile_interval
+from chromolib.intervals import UNKNOWN, columns, draw_counts, percentile_interval
 
 KEY = [*tables.RUN, "way"]
 WAYS = ("network", "network and size")
@@ -140,19 +140,16 @@ def differences(judgements, draws=10_000, seed=0):
             images = both["n_images_a"] if what in ("plain", "decoded") else 1  # counts of images become shares
             change = (both[f"{what}_b"].astype(float) - both[f"{what}_a"].astype(float)) / images
             rows.append(names | {"what": what} | _share("change", change, both["group"], draws, seed))
-    return pd.DataFrame(
-        rows, columns=["task", "architecture", "from", "to", "what", "change", "change_low", "change_high"]
-    )
+    return pd.DataFrame(rows, columns=["task", "architecture", "from", "to", "what", *columns("change")])
 
 
 def _share(name, values, groups, draws, seed):
     """Mean of a value of cells with its 95 % interval, groups of cells drawn, in per cent: dict; NaN without cells."""
     if not len(values):
-        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
+        return UNKNOWN.points(name)
     parts = values.astype(float).groupby(groups).agg(["sum", "count"]).to_numpy()  # (groups, 2)
     totals = draw_counts(len(parts), draws, np.random.default_rng(seed)) @ parts
-    mean, low, high, _ = percentile_interval(values.mean(), totals[:, 0] / totals[:, 1], 0.95)
-    return {name: 100 * mean, f"{name}_low": 100 * low, f"{name}_high": 100 * high}
+    return percentile_interval(values.mean(), totals[:, 0] / totals[:, 1], 0.95).points(name)
 
 
 def made(table, chromosome="21", seed=0):

@@ -208,16 +208,15 @@ def _seeds(keys, evidence):
 
 def _sd(number, evidence, level, draws, seed):
     """Of the fold scores; None for a single fold."""
-    values = 100 * _folds(evidence, number.keys(evidence)[0])
+    values = 100 * evidence.folds(number.keys(evidence)[0])["macro_f1"]
     return statistics.sd_interval(values, level) if len(values) > 1 else None
 
 
 def _correlation(number, evidence, level, draws, seed):
     """Pearson's r of the mean fold gain and log10(parameters) over the architectures, with Fisher's interval."""
     keys = number.keys(evidence)
-    gains = [
-        _folds(evidence, a).mean() - _folds(evidence, b).mean() for a, b in zip(keys[::2], keys[1::2], strict=True)
-    ]
+    means = [evidence.folds(key)["macro_f1"].mean() for key in keys]
+    gains = np.subtract(means[::2], means[1::2])
     sizes = [_log_size(name) for _, name, _ in keys[::2]]
     found = stats.pearsonr(sizes, gains)
     return Interval(float(found.statistic), *map(float, found.confidence_interval(level)))
@@ -250,11 +249,6 @@ _MEASURES = {
 }
 _ENDS = {"mmd2": ("low", "high"), "coral": ("coral_low", "coral_high")}  # columns of table 1
 _SIMILARITY = tuple(_ENDS)
-
-
-def _folds(evidence, key):
-    rows = evidence.scores[(evidence.scores[tables.RUN] == list(key)).all(axis=1)]
-    return rows["macro_f1"]
 
 
 # Rows and their words

@@ -565,7 +565,7 @@ def localisation(checks, count=5):
 def protocols(table, metric="macro_f1"):
     """Pooled score of each protocol with its 95 % interval, a panel a task and network; crosses are means of the folds.
 
-    table: as of `validity.protocols`; what was not run keeps its row, empty.
+    table: as of `protocols.scores`; what was not run keeps its row, empty.
     """
     panels = list(table.groupby(["task", "architecture"], sort=False))
     names = list(dict.fromkeys(table["protocol"]))
@@ -618,7 +618,7 @@ def seeds_and_folds(scores, tasks):
 
 
 def decoded_cells(cells):
-    """Accuracy of each cell before and after decoding, a panel a run; `cells` as of `validity.decoded_cells`."""
+    """Accuracy of each cell before and after decoding, a panel a run; `cells` as of `whole_cells.by_cell`."""
     panels = list(cells.groupby("run", sort=False))
     figure, axes = plt.subplots(1, len(panels), figsize=(4.9 * len(panels), 4.4), squeeze=False)
     for axis, (title, table) in zip(axes.flat, panels, strict=True):
@@ -641,7 +641,7 @@ def decoded_cells(cells):
 def similarity_and_gain(steps, tasks):
     """What starting at a source gave, with its 95 % interval, against the distance (MMD²) of source and target.
 
-    steps: as of `validity.transfer`; a panel a target.
+    steps: as of `transfer.steps`; a panel a target.
     """
     names = list(dict.fromkeys(steps["step"]))
     figure, axes = plt.subplots(1, len(tasks), figsize=(10, 3.8), squeeze=False, sharex=True, sharey=True)

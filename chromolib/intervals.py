@@ -15,6 +15,18 @@ class Interval(NamedTuple):
     high: float
     p: float | None = None
 
+    def points(self, name):
+        """Estimate and ends in percentage points, under the names of `columns`: dict."""
+        return dict(zip(columns(name), (100 * value for value in self[:3]), strict=True))
+
+
+UNKNOWN = Interval(np.nan, np.nan, np.nan, np.nan)
+
+
+def columns(name):
+    """What a table calls an estimate and the two ends of its interval."""
+    return [name, f"{name}_low", f"{name}_high"]
+
 
 def check_level(level):
     """Raises StudyError unless `level` is a coverage such as 0.95."""

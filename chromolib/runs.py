@@ -169,6 +169,10 @@ class Results(NamedTuple):
     similarities: pd.DataFrame | None = None  # table 1, as notebook 02 leaves it
     others: tuple = ()  # `Results` of other seeds
 
+    def folds(self, key):
+        """The rows of `scores` of one run (task, architecture, approach), by fold."""
+        return self.scores[(self.scores[tables.RUN] == list(key)).all(axis=1)].sort_values("fold")
+
 
 def results(profile, tasks, architectures, approaches, folds):
     """The `Results` of a profile, as far as they belong to the grid; empty where nothing is finished."""

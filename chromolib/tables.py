@@ -13,7 +13,7 @@ import pandas as pd
 import chromolib
 from chromolib import CLASSES, metrics, parameters, statistics
 from chromolib.errors import StudyError
-from chromolib.intervals import Interval
+from chromolib.intervals import UNKNOWN
 
 RUN = ["task", "architecture", "approach"]
 METRICS = ["macro_f1", "accuracy", "auc_ovr"]
@@ -95,6 +95,12 @@ def _protocol(task, records):
         "torch": _listed(record["versions"]["torch"] for record in records),
         "training_minutes": sum(record["seconds"] for record in records) / 60,
     }
+
+
+def stacked(column, parts):
+    """Tables below each other, {name: DataFrame}, with the name in a column; empty ones only if all are."""
+    named = [table.assign(**{column: name}) for name, table in parts.items()]
+    return pd.concat([table for table in named if len(table)] or named[:1], ignore_index=True)
 
 
 def _listed(values):
@@ -224,7 +230,7 @@ def _pairs(scores, predictions, baseline, against):
 
 def _gain(names, seeds, draws, seed):
     differences = np.mean([(a["macro_f1"] - b["macro_f1"]).to_numpy() for (a, b), _ in seeds], axis=0)  # (folds,)
-    sd, paper, corrected = np.nan, *2 * [Interval(np.nan, np.nan, np.nan, np.nan)]
+    sd, paper, corrected = np.nan, UNKNOWN, UNKNOWN
     a, by = seeds[0][0][0], groups(seeds[0][1][0])
     if len(differences) > 1:
         sd = differences.std(ddof=1)

@@ -25,7 +25,7 @@ def test_training_needs_no_jupyter():
 
 
 def test_what_reads_results_needs_no_torch():
-    code = "from chromolib import claims, figures, report, runs, tables, validity"
+    code = "from chromolib import claims, figures, protocols, report, runs, tables, transfer, variations, whole_cells"
     assert "pandas" in loaded_after(code)
     assert not loaded_after(code) & {"torch", "torchvision", "timm"}
 

@@ -1,0 +1,106 @@
+"""What the paper's score owes to its protocol: folds by image, and the epoch chosen on the fold that is scored.
+
+`varied` is what `variations.protocols` gives: {end of the profile's name: `runs.Results`}. Scores come out in per cent,
+differences in percentage points.
+"""
+
+import itertools
+
+import pandas as pd
+
+from chromolib import intervals, metrics, statistics, tables
+
+PROTOCOLS = {  # name -> variation, and the prefix of its columns in folds.csv
+    "image-wise, best epoch (the paper's)": ("", ""),
+    "image-wise, last epoch": ("", "last_"),
+    "image-wise, inner selection": ("inner", ""),
+    "cell-wise, best epoch": ("cell", ""),
+    "cell-wise, last epoch": ("cell", "last_"),
+    "cell-wise, inner selection": ("cell_inner", ""),
+}
+
+
+def scores(varied, tasks, architectures, approach, draws=10_000, seed=0):
+    """What an approach scores under each of `PROTOCOLS`: DataFrame, a row per task, architecture and protocol.
+
+    macro_f1, accuracy: mean over the folds. pooled_macro_f1 and pooled_accuracy, each with _low and _high: all folds'
+    predictions together, with 95 % bootstrap interval over the groups named in `resampled`; NaN for the last epoch of
+    runs from before its predictions were kept. n_train: mean over the folds of the images that were learned from.
+    state: "run" or "not run".
+    """
+    rows = []
+    for task, architecture in itertools.product(tasks, architectures):
+        for protocol, (variation, prefix) in PROTOCOLS.items():
+            row = {"task": task, "architecture": architecture, "protocol": protocol, "state": "not run"}
+            key = (task, architecture, approach)
+            if key in varied[variation].records:
+                row |= _score(varied[variation], key, prefix, draws, seed) | {"state": "run"}
+            rows.append(row)
+    columns = ["task", "architecture", "protocol", "state", "n_folds", "n_train", "images", "cells", "resampled"]
+    for name in ("macro_f1", "accuracy"):
+        columns += [name, *intervals.columns(f"pooled_{name}")]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def _score(found, key, prefix, draws, seed):
+    folds, predictions = found.folds(key), found.predictions[key]
+    groups = tables.groups(predictions)
+    row = {"n_folds": len(folds), "n_train": folds["n_train"].mean(), "images": folds["n_validation"].sum()}
+    row |= {"cells": predictions["cell"].nunique(), "resampled": groups or "image"}
+    predictions = _predictions(found, key, prefix)
+    for name in ("macro_f1", "accuracy"):
+        row[name] = 100 * folds[prefix + name].mean()
+        if predictions is not None:
+            interval = statistics.score_interval(predictions, name, groups, draws, seed=seed)
+            row |= interval.points(f"pooled_{name}")
+    return row
+
+
+def _predictions(found, key, prefix):
+    """Those of a run, of its last epoch with the prefix "last_"; None where they were not kept."""
+    predictions = found.predictions[key]
+    return metrics.last_epoch(predictions) if prefix else predictions
+
+
+def changes(varied, tasks, architectures, approach, metric="macro_f1", draws=10_000, seed=0):
+    """What each stricter protocol takes off the paper's score: DataFrame, a row per task, architecture and protocol.
+
+    change: its mean over folds minus the paper's. pooled_change, pooled_low, pooled_high, p: the same of the pooled
+    predictions, by `statistics.unmatched_bootstrap`, for folds cut in two ways validate different images of the same
+    cells. common_images, and common_change, _low, _high: of the images that both have validated, by
+    `statistics.paired_bootstrap`. A protocol that was not run has no row; NaN where predictions were not kept.
+    """
+    rows = []
+    for task, architecture in itertools.product(tasks, architectures):
+        key = (task, architecture, approach)
+        for protocol, (variation, prefix) in list(PROTOCOLS.items())[1:]:
+            if key in varied[""].records and key in varied[variation].records:
+                start = {"task": task, "architecture": architecture, "protocol": protocol}
+                rows.append(start | _change(varied[""], varied[variation], key, prefix, metric, draws, seed))
+    columns = ["task", "architecture", "protocol", "change", *intervals.columns("pooled_change"), "p"]
+    columns += ["common_images", *intervals.columns("common_change")]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def _change(base, other, key, prefix, metric, draws, seed):
+    before, after = base.folds(key)[metric].mean(), other.folds(key)[prefix + metric].mean()
+    row = {"change": 100 * (after - before)}
+    a, b = _predictions(other, key, prefix), base.predictions[key]
+    if a is None:
+        return row
+    groups = tables.groups(a)
+    pooled = statistics.unmatched_bootstrap(a, b, metric, groups, draws, seed=seed)
+    row |= pooled.points("pooled_change") | {"p": pooled.p}
+    a, b = a[a["file"].isin(b["file"])], b[b["file"].isin(a["file"])]
+    common = intervals.UNKNOWN
+    if len(a):
+        common = statistics.paired_bootstrap(a, b, metric, groups, draws, seed=seed)
+    return row | {"common_images": len(a)} | common.points("common_change")
+
+
+def gains(varied, draws=10_000, seed=0):
+    """`tables.gains` of two_step over imagenet with folds by image and by cell: DataFrame with a column `folds`."""
+    parts = {}
+    for way, end in (("image-wise", ""), ("cell-wise", "cell")):
+        parts[way] = tables.gains(varied[end].scores, varied[end].predictions, draws=draws, seed=seed)
+    return tables.stacked("folds", parts)
