@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROFILE ?= demo
 STUDY := .venv/bin/python -m chromolib
 
-.PHONY: setup demo test lab study plan new-data reference verify predict check benchmark
+.PHONY: setup demo test lab study plan new-data reference verify compare predict check benchmark
 
 setup: .venv/installed
 
@@ -34,6 +34,10 @@ reference: setup
 
 verify: setup
 	$(STUDY) verify $(PROFILE)
+
+# Your own finished profile against the committed one: what differs, cell by cell.
+compare: setup
+	$(STUDY) compare $(PROFILE)
 
 # Classes, karyograms and karyotypes of your own images: RUN=mini/q_band/efficientnet_lite0/imagenet FOLDER=/data/cells
 # For research, no diagnosis. Further options as OPTIONS="--grad-cam --size".
