@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROFILE ?= demo
 STUDY := .venv/bin/python -m chromolib
 
-.PHONY: setup demo test lab study plan new-data reference verify compare predict check benchmark
+.PHONY: setup demo test lab study plan new-data reference verify compare predict check benchmark book
 
 setup: .venv/installed
 
@@ -14,7 +14,7 @@ setup: .venv/installed
 	.venv/bin/python -m pip install --quiet --editable '.[test]' --constraint constraints.txt
 	touch $@
 
-demo test lab check: setup
+demo test lab check book: setup
 	$(STUDY) $@
 
 # ONLY=trainings leaves the other notebooks out.  CUDA_VISIBLE_DEVICES=0,1 takes only those GPUs.

@@ -27,6 +27,10 @@ MODULES = {  # word: module of the library, words before those that were typed, 
 }
 PROGRAMS = {  # word: programs that this Python runs in the project's folder, one after the other, what it does
     "lab": ([["jupyterlab", "--notebook-dir=notebooks"]], "the notebooks, in JupyterLab"),
+    "book": (
+        [["sphinx", "-W", "--keep-going", "-c", "book", "-d", "book/_build/doctrees", ".", "book/_build/html"]],
+        "the notebooks, claims, how-to pages and library as a website, in book/_build/html",
+    ),
     "test": (
         [
             ["ruff", "check", "."],

@@ -10,7 +10,9 @@ from chromolib.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-REQUIREMENTS = [Requirement(text) for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]]
+EXTRAS = PROJECT["optional-dependencies"]
+LISTED = [Requirement(text) for text in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["book"]]]
+REQUIREMENTS = [requirement for requirement in LISTED if requirement.name != PROJECT["name"]]  # test includes book
 
 
 def test_conda_installs_this_project_with_the_tested_versions():

@@ -1,0 +1,196 @@
+"""The book: a website of the executed notebooks, the claims, how-to pages and the library, readable without a network.
+
+    python -m sphinx -c book . book/_build/html
+
+The source folder is the project itself, so that notebooks, README and book link to each other as they do on disk.
+Pages in book/ are Jinja templates: what they say of results is read from runs/reference/ when the book is built.
+"""
+
+import inspect
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+import yaml
+from docutils.nodes import SkipNode
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
+
+import chromolib
+from chromolib import figures, paths
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "runs" / "reference"
+
+project = "Chromosomes, two stainings and a network"
+author = "The chromolib authors"
+version = release = chromolib.__version__
+html_title = "Does an intermediate staining help a chromosome classifier?"
+language = "en"
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+root_doc = "book/index"
+include_patterns = ["book/*.md", "notebooks/0*.ipynb", "runs/reference/*/0*.ipynb", "workflow/README.md"]
+exclude_patterns = [".*", "book/_*", "data", "weights", "runs/[!r]*", "tests"]
+default_role = "code"
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", ".*")]  # types in signatures may be other libraries'
+
+# Notebooks are shown as they were run; a widget or a formula must not fetch anything.
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+html_math_renderer = "mathml"
+
+html_theme = "sphinx_book_theme"
+html_theme_options = {
+    "use_download_button": True,
+    "use_fullscreen_button": False,
+    "show_toc_level": 2,
+    "navbar_persistent": [],  # one search field is enough, that of the sidebar
+}
+html_domain_indices = False
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+html_additional_pages = {"index": "start.html"}
+templates_path = ["_templates"]
+html_copy_source = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+
+PUBLIC = {  # the names that design and readers may rely on, by module
+    "datasets": ["load"],
+    "images": ["square"],
+    "folds": ["split"],
+    "architectures": ["create", "describe"],
+    "metrics": ["scores"],
+    "similarity": ["embed", "median_bandwidth", "mmd2", "mmd2_interval", "permutation_test", "coral"],
+    "statistics": ["bootstrap_interval", "corrected_t", "paired_bootstrap", "holm"],
+    "intervals": ["Interval"],
+    "gradcam": ["maps"],
+    "karyotype": ["decode", "call"],
+    "predict": ["predict"],
+    "runs": ["collect"],
+}
+
+LOG = logging.getLogger(__name__)
+
+
+def table(profile, name):
+    """A table of the reference as a list of rows; empty where it is not there."""
+    file = REFERENCE / profile / "tables" / f"{name}.csv"
+    return pd.read_csv(file, keep_default_na=False).to_dict("records") if file.exists() else []
+
+
+def readme(heading, parts=True):
+    """The text under a heading of the README, without its own heading; parts: with those of lower level.
+
+    Its links are made to begin at the project's folder, and its headings fit below a page's title.
+    """
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    mark = re.search(rf"^(#+) {re.escape(heading)}\n", text, re.M)
+    if not mark:
+        raise ValueError(f"README.md has no heading {heading!r}, which a page of book/ shows: name another there")
+    level = len(mark[1])
+    end = re.search(rf"^#{{1,{level if parts else 6}}} ", text[mark.end() :], re.M)
+    section = text[mark.end() :][: end.start() if end else None]
+    section = re.sub(rf"^#{{{level - 1}}}(#+ )", r"\1", section, flags=re.M)
+    return re.sub(r"\[([^]]*)\]\((?![a-z]+:|#)([^)]*)\)", _link, section)
+
+
+def _link(link):
+    """A link of the README from the project's folder on; one to a folder becomes its text: there is no page for it."""
+    return link[1] if (ROOT / link[2]).is_dir() else f"[{link[1]}](/{link[2]})"
+
+
+def real_notebooks():
+    """{profile: names of its notebooks} of all that were run on real images."""
+    found = sorted(REFERENCE.glob("*/0*.ipynb"))
+    return {file.parent.name: [f.stem for f in found if f.parent == file.parent] for file in found}
+
+
+def modules():
+    return [module.name for module in pkgutil.iter_modules(chromolib.__path__) if module.name != "__main__"]
+
+
+CONTEXT = {
+    "readme": readme,
+    "table": table,
+    "profiles": sorted(folder.parent.parent.name for folder in REFERENCE.glob("*/tables/claims.csv")),
+    "real": real_notebooks(),
+    "title": html_title,
+    "modules": modules(),
+    "public": PUBLIC,
+    "claims": yaml.safe_load((paths.PARAMETERS / "claims.yaml").read_text(encoding="utf-8")),
+}
+
+
+def prepare(app, name, source):
+    """Before a page is parsed: fill in a template of the book, or give a notebook's pictures their text."""
+    if name.startswith("book/"):
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        source[0] = environment.from_string(source[0]).render(CONTEXT)
+    elif app.env.doc2path(name).suffix == ".ipynb":
+        source[0] = json.dumps(describe(json.loads(source[0]), name))
+
+
+def describe(notebook, name):
+    """Give every picture a text: the heading above it, and what the docstring of its figure says that it shows."""
+    heading, function = "", None
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            heading = (re.findall(r"^#+ (.*)", text, re.M) or [heading])[-1]
+            text = re.sub(r"\A# .*", lambda title: f"{title[0]}{_where(name)}", text)
+            cell["source"] = re.sub(r"(?<=\]\()0\w+\.ipynb", lambda link: beside(link[0], name), text)
+            continue
+        function = (re.findall(r"figures\.(\w+)\(", text) or [function])[-1]
+        if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
+            if function is None:
+                LOG.warning("%s: a picture under %r, and no figure of chromolib.figures draws it", name, heading)
+            says = inspect.getdoc(getattr(figures, function or "", None)) or ""
+            first = re.split(r";|[.](?:$|\s)", says)[0]
+            alt = f"{heading}. {first}.".replace("`", "").replace("\n", " ")
+            cell["metadata"].setdefault("mystnb", {})["image"] = {"alt": alt}
+    return notebook
+
+
+def _where(name):
+    """What tells a notebook's title apart from that of the same notebook run on other data."""
+    return f" (real images, profile {Path(name).parent.name})" if name.startswith("runs/") else ""
+
+
+def beside(link, name):
+    """A notebook's link to another: where that was not run on real images, to the one in notebooks/."""
+    return link if (ROOT / name).with_name(link).exists() else f"/notebooks/{link}"
+
+
+def docstring(app, what, name, thing, options, lines):
+    """Docstrings are plain prose: their signs mean themselves, and an indented paragraph is shown as it stands."""
+    paragraphs = "\n".join(lines).strip().split("\n\n")
+    for i, paragraph in enumerate(paragraphs):
+        if all(line.startswith("    ") for line in paragraph.splitlines()):
+            paragraphs[i] = "::\n\n" + paragraph
+        elif not paragraph.lstrip().startswith("- "):
+            prose = " ".join(line.strip() for line in paragraph.splitlines())
+            paragraphs[i] = re.sub(r"`[^`]+`|[*|_\\]", lambda sign: _escape(sign[0]), prose)
+    lines[:] = [*"\n\n".join(paragraphs).splitlines(), ""]
+
+
+def _escape(sign):
+    return f"`{sign}`" if sign.startswith("`") else f"\\{sign}"
+
+
+def formula(self, node):
+    self.body.append(tex2mathml(node.astext(), as_block=node.tagname == "math_block"))
+    raise SkipNode
+
+
+def setup(app):
+    app.connect("source-read", prepare)
+    app.connect("autodoc-process-docstring", docstring)
+    app.add_html_math_renderer("mathml", inline_renderers=(formula, None), block_renderers=(formula, None))
