@@ -54,6 +54,7 @@ html_theme_options = {
     "navbar_persistent": [],  # one search field is enough, that of the sidebar
 }
 html_domain_indices = False
+html_use_index = False
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_additional_pages = {"index": "start.html"}
