@@ -33,6 +33,7 @@ TABLES = {  # what each notebook leaves for the report
     "05_grad_cam": ["grad_cam"],
     "06_validity": ["validity_protocols", "validity_changes", "validity_gains", "whole_cells", "transfer"],
     "07_karyotype": ["calibration", "karyotype_calls", "karyotype_summary", "karyotype_differences", "karyotype_search"],
+    "08_second_step": ["second_step", "second_step_between_tasks", "learning_curve", "second_step_variations"],
 }
 ALL_RUNS = expand(
     f"{RUNS}/{{task}}/{{architecture}}/{{approach}}/run.json",
@@ -79,8 +80,10 @@ def read_beside(notebook):
 
 
 def variations(notebook):
-    """The finished runs of this profile's variations, such as mini_cell of mini: notebook 6 compares them."""
-    return sorted(map(str, paths.runs().glob(f"{PROFILE}_*/*/*/*/run.json"))) if notebook == "06_validity" else []
+    """The finished runs of this profile's variations, such as mini_cell of mini, which notebooks 6 and 8 compare."""
+    varied = sorted(map(str, paths.runs().glob(f"{PROFILE}_*/*/*/*/run.json")))
+    few = sorted(map(str, paths.runs().glob(f"{STUDY['curve']}*/*/*/*/run.json")))
+    return {"06_validity": varied, "08_second_step": varied + few}.get(notebook, [])
 
 
 def tables(notebook):
@@ -161,6 +164,7 @@ for notebook in TABLES:
         input:
             ALL_RUNS if notebook > "03_training" else [],
             tables("02_domain_similarity") if notebook in ("04_statistics", "06_validity") else [],
+            tables("07_karyotype") if notebook == "08_second_step" else [],
             variations(notebook),
         output:
             tables(notebook),

@@ -17,7 +17,8 @@ from sklearn.decomposition import PCA
 from chromolib import CLASSES, measures, metrics
 
 PALETTE = sns.color_palette("colorblind")
-APPROACH_COLOURS = dict(zip(("scratch", "imagenet", "two_step", "intermediate"), PALETTE, strict=False))
+_APPROACHES = ("scratch", "imagenet", "two_step", "intermediate", "imagenet_double")  # each has its colour everywhere
+APPROACH_COLOURS = dict(zip(_APPROACHES, PALETTE, strict=False))
 DOMAIN_COLOURS = defaultdict(lambda: PALETTE[3], {"G": PALETTE[0], "Q": PALETTE[1], "natural": PALETTE[2]})
 
 sns.set_theme(
@@ -701,6 +702,47 @@ def hidden(normal, hidden, thresholds):
         axis.annotate(f" {row.wanted_specificity:.0f} %", place, va="top", fontsize=9)
     axis.set(xlabel="log odds of the gain, another lost, against a normal karyotype", ylabel="cells")
     axis.legend(frameon=False)
+    return _finish(figure)
+
+
+# -------------------------------------------------------------------------------------------- 08 second step
+
+
+def second_step(table, tasks):
+    """Each comparison's pooled gain with its 95 % interval, a panel a task; table: as of `second_step.comparisons`."""
+    names = list(dict.fromkeys(table["what"]))
+    shape = {"figsize": (10, 1.2 + 0.6 * len(names)), "squeeze": False, "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(1, len(tasks), **shape)
+    for axis, task in zip(axes.flat, tasks, strict=True):
+        axis.axvline(0, color="0.6", linewidth=1)
+        for number, (architecture, rows) in enumerate(table[table["task"] == task].groupby("architecture", sort=False)):
+            places = np.array([names.index(what) for what in rows["what"]]) + 0.2 * number
+            ends = [rows["pooled_gain"] - rows["pooled_low"], rows["pooled_high"] - rows["pooled_gain"]]
+            look = {"fmt": "osDv"[number % 4], "color": PALETTE[number], "capsize": 4, "label": architecture}
+            axis.errorbar(rows["pooled_gain"], places, xerr=ends, **look)
+        axis.set_title(_words(task), loc="left")
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set_xlabel("difference in Macro-F1 (points)")
+    axes.flat[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), frameon=False, fontsize=10)
+    return _finish(figure)
+
+
+def curve(points, baseline="imagenet", against="two_step"):
+    """Macro-F1 (left) and its gain with 95 % interval (right) against the cells learned from: `second_step.curve`."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    for column, approach, mark in (("before", baseline, "s"), ("after", against, "o")):
+        left.plot(points["cells"], points[column], f"{mark}-", color=APPROACH_COLOURS[approach], label=approach)
+    ends = [points["pooled_gain"] - points["pooled_low"], points["pooled_high"] - points["pooled_gain"]]
+    right.axhline(0, color="0.6", linewidth=1)
+    right.errorbar(points["cells"], points["pooled_gain"], yerr=ends, fmt="o", capsize=4, color="black")
+    for axis in (left, right):
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(points["cells"], points["cells"])
+        axis.set_xlabel("cells learned from")
+    left.set_ylabel("Macro-F1 (%)")
+    right.set_ylabel(f"{against} less {baseline} (points)")
+    left.legend(frameon=False)
     return _finish(figure)
 
 

@@ -19,8 +19,8 @@ def code(cells):
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_there_are_seven_in_order():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07"]
+def test_there_are_eight_in_order():
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07", "08"]
 
 
 def test_it_was_run_from_the_first_cell_to_the_last(cells):

@@ -38,11 +38,11 @@ def planned(plan):
 
 
 @pytest.mark.parametrize(("profile", "runs"), [("smoke", 8), ("demo", 8), ("mini", 8), ("paper", 66)])
-def test_the_plan_has_every_run_and_six_notebooks_and_the_report(tmp_path, profile, runs):
+def test_the_plan_has_every_run_and_seven_notebooks_and_the_report(tmp_path, profile, runs):
     plan = snakemake(tmp_path, "--dry-run", profile=profile)
     counts = planned(plan)
     assert counts["train"] == runs
-    assert counts["total"] == runs + 7
+    assert counts["total"] == runs + 8
 
 
 def test_the_plan_has_a_third_staining_where_the_profile_names_one(tmp_path):
@@ -208,7 +208,7 @@ def test_the_whole_study_runs(study):
     assert len(list(study.glob("*/*/*/run.json"))) == 8
     page = (study / "index.html").read_text()
     links = [part.split('"')[0] for part in page.split('href="')[1:]]
-    assert len(links) == 14 + len(list((study / "tables").glob("*.csv")))
+    assert len(links) == 15 + len(list((study / "tables").glob("*.csv")))
     for link in links:
         assert (study / link).is_file(), link
     assert "drawings" in page

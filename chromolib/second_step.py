@@ -1,0 +1,141 @@
+"""Does the second step help? Its gain beside matched controls, between the tasks, and against the number of cells.
+
+The other staining gives a network two things: other pictures, and more training. `imagenet_double` has the second
+alone: as many steps on the target as both stages of `two_step` together. Gains are in points of Macro-F1.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from chromolib import statistics, tables
+from chromolib.errors import StudyError
+
+COMPARISONS = (  # (against, baseline), and what their difference is
+    ("two_step", "imagenet", "the stop, and the longer training"),
+    ("imagenet_double", "imagenet", "the longer training alone"),
+    ("two_step", "imagenet_double", "the stop instead of longer training"),
+    ("two_step", "two_step_new_head", "the head that came along"),
+    ("two_step", "two_step_shuffled", "the labels of the stop"),
+    ("two_step_inverted", "two_step", "the stop's bands in the target's polarity"),
+)
+
+
+def comparisons(found, draws=10_000, seed=0, others=()):
+    """Each of `COMPARISONS` that was run: the rows of `tables.gains`, with `what`, and Holm's correction over them all.
+
+    found: a `runs.Results`; others: those of other seeds.
+    """
+    parts = [
+        tables.gains(found.scores, found.predictions, baseline, against, draws, seed, others).assign(what=what)
+        for against, baseline, what in COMPARISONS
+    ]
+    table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    if len(table):
+        table["pooled_p_holm"] = statistics.holm(table["pooled_p"])
+    return table
+
+
+def between_tasks(found, draws=10_000, seed=0):
+    """How much more a comparison gives on Q-band than on G-band: DataFrame, a row per comparison and architecture.
+
+    difference, low, high, p: `statistics.contrast` of the two gains, whose cells or patients are drawn apart. One seed:
+    about these networks.
+    """
+    rows = []
+    for (against, baseline, what), architecture in _grid(found):
+        runs = [
+            [found.predictions.get((task, architecture, name)) for name in (against, baseline)]
+            for task in ("q_band", "g_band")
+        ]
+        if any(table is None for pair in runs for table in pair):
+            continue
+        parts = [
+            (tables.groups(after), [(sign, [after]), (-sign, [before])])
+            for sign, (after, before) in zip((1, -1), runs, strict=True)
+        ]
+        interval = statistics.contrast(parts, "macro_f1", draws, seed=seed)
+        rows.append((architecture, against, baseline, what, *(100 * value for value in interval[:3]), interval.p))
+    names = ["architecture", "against", "baseline", "what", "difference", "low", "high", "p"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _grid(found):
+    networks = dict.fromkeys(architecture for _, architecture, _ in found.predictions)
+    return [(comparison, network) for comparison in COMPARISONS for network in networks]
+
+
+def varied(results, tasks, architectures, against="two_step", baseline="imagenet", draws=10_000, seed=0):
+    """The gain where one thing is otherwise: DataFrame, a row per variation, task and architecture.
+
+    results: {name: `runs.Results`}. state: "run" or "not run"; before: the baseline's pooled Macro-F1 in per cent;
+    gain, low, high, p: the pooled gain of `tables.gains`.
+    """
+    rows = []
+    for name, found in results.items():
+        gains = tables.gains(found.scores, found.predictions, baseline, against, draws, seed)
+        known = gains.set_index(["task", "architecture"]).to_dict("index")
+        for task, architecture in itertools.product(tasks, architectures):
+            row = {"variation": name, "task": task, "architecture": architecture, "state": "not run"}
+            if (task, architecture) in known:
+                gain = known[task, architecture]
+                row |= {"state": "run", "before": _score(found, task, architecture, baseline)}
+                row |= {short: gain[f"pooled_{short}"] for short in ("gain", "low", "high", "p")}
+            rows.append(row)
+    columns = ["variation", "task", "architecture", "state", "before", "gain", "low", "high", "p"]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def curve(by_cells, against="two_step", baseline="imagenet", draws=10_000, seed=0):
+    """The gain of few cells: the rows of `tables.gains`, with `cells`, the number of cells that were learned from.
+
+    by_cells: {number of cells: `runs.Results`}, all validated on the same folds; a number that lacks either approach
+    has no row. Each row also has the pooled Macro-F1 of both, in per cent, as `after` and `before`.
+    """
+    parts = []
+    for cells, found in sorted(by_cells.items()):
+        part = tables.gains(found.scores, found.predictions, baseline, against, draws, seed).assign(cells=cells)
+        for name, approach in (("after", against), ("before", baseline)):
+            part[name] = [_score(found, row.task, row.architecture, approach) for row in part.itertuples()]
+        parts.append(part)
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+
+
+def _score(found, task, architecture, approach):
+    runs = found.predictions[task, architecture, approach]
+    return 100 * statistics.score_interval(runs, "macro_f1", None, n_boot=1).estimate
+
+
+def slope(by_cells, task, architecture, against="two_step", baseline="imagenet", draws=10_000, seed=0):
+    """How the gain changes when the cells double: Interval with p, in points a doubling, about these networks.
+
+    The slope of the least-squares line of the gain on log2 of the number of cells. It is a weighted sum of the scores
+    of all runs, so the same cells or patients are drawn for all of them at once. StudyError where fewer than two
+    numbers of cells have both approaches.
+    """
+    pair = [(task, architecture, approach) for approach in (against, baseline)]
+    kept = [(n, found.predictions) for n, found in sorted(by_cells.items()) if set(pair) <= found.predictions.keys()]
+    if len(kept) < 2:
+        raise StudyError(f"{task}: {len(kept)} number of cells with {against} and {baseline}; a slope needs two")
+    doublings = np.log2([n for n, _ in kept])
+    centred = doublings - doublings.mean()
+    runs = []
+    for weight, (_, predictions) in zip(centred / (centred**2).sum(), kept, strict=True):
+        runs += [(sign * weight, [predictions[run]]) for sign, run in zip((1, -1), pair, strict=True)]
+    interval = statistics.contrast([(tables.groups(runs[0][1][0]), runs)], "macro_f1", draws, seed=seed)
+    return interval._replace(**{name: 100 * getattr(interval, name) for name in ("estimate", "low", "high")})
+
+
+def worth(points):
+    """How many cells the baseline would need for the other's score: DataFrame cells, after, needed, factor.
+
+    points: `curve` of one task and architecture. needed: by straight lines between the baseline's scores over log2 of
+    the cells; NaN beyond its ends, and where its scores do not rise.
+    """
+    before = points["before"].to_numpy()
+    if (np.diff(before) <= 0).any():
+        needed = np.full(len(points), np.nan)
+    else:
+        needed = 2 ** np.interp(points["after"], before, np.log2(points["cells"]), left=np.nan, right=np.nan)
+    return points[["cells", "after"]].assign(needed=needed, factor=needed / points["cells"])

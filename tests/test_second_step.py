@@ -1,0 +1,107 @@
+"""What the second step gives: matched controls, tasks and cells, on small tables whose answers are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_runs import predictions
+
+from chromolib import metrics, runs, second_step, statistics
+from chromolib.errors import StudyError
+
+NETWORK = "resnet34"
+
+
+def results(wrong, tasks=("q_band", "g_band")):
+    """`runs.Results` of approaches with so large a share of wrong answers."""
+    kept = {
+        (task, NETWORK, approach): predictions(20, wrong=share, seed=number)
+        for task in tasks
+        for number, (approach, share) in enumerate(wrong.items())
+    }
+    rows = []
+    for (task, architecture, approach), table in kept.items():
+        for fold, part in table.groupby("fold"):
+            scores = metrics.scores(*metrics.arrays(part))
+            about = {"n_train": 4 * len(part), "n_validation": len(part)}
+            rows.append(
+                {"task": task, "architecture": architecture, "approach": approach, "fold": fold, **about, **scores}
+            )
+    return runs.Results(pd.DataFrame(rows), kept, {})
+
+
+def macro_f1(table):
+    return metrics.scores(*metrics.arrays(table))["macro_f1"]
+
+
+def test_comparisons_are_those_that_were_run_and_one_family():
+    found = results({"imagenet": 0.5, "imagenet_double": 0.4, "two_step": 0.3})
+    table = second_step.comparisons(found, 200)
+    pairs = list(dict.fromkeys(zip(table["against"], table["baseline"], strict=True)))
+    assert pairs == [("two_step", "imagenet"), ("imagenet_double", "imagenet"), ("two_step", "imagenet_double")]
+    np.testing.assert_allclose(table["pooled_p_holm"], statistics.holm(table["pooled_p"]))
+    row = table[(table["task"] == "q_band") & (table["baseline"] == "imagenet_double")].iloc[0]
+    after, before = (found.predictions["q_band", NETWORK, name] for name in ("two_step", "imagenet_double"))
+    assert row["pooled_gain"] == pytest.approx(100 * (macro_f1(after) - macro_f1(before)))
+
+
+def test_without_the_control_only_the_papers_comparison_is_there():
+    table = second_step.comparisons(results({"imagenet": 0.5, "two_step": 0.3}), 200)
+    assert set(table["what"]) == {"the stop, and the longer training"} and len(table) == 2
+    assert second_step.comparisons(results({"imagenet": 0.5}), 200).empty
+
+
+def test_between_tasks_is_the_difference_of_the_two_gains():
+    found = results({"imagenet": 0.5, "two_step": 0.3})
+    found.predictions["g_band", NETWORK, "two_step"] = predictions(20, wrong=0.45, seed=1)
+    (row,) = second_step.between_tasks(found, 400).to_dict("records")
+    gains = [
+        macro_f1(found.predictions[task, NETWORK, "two_step"]) - macro_f1(found.predictions[task, NETWORK, "imagenet"])
+        for task in ("q_band", "g_band")
+    ]
+    assert row["difference"] == pytest.approx(100 * (gains[0] - gains[1]))
+    assert row["low"] < row["difference"] < row["high"] and row["p"] < 0.05
+    assert second_step.between_tasks(results({"imagenet": 0.5, "two_step": 0.3}, ("q_band",)), 100).empty
+
+
+def test_a_variation_that_was_not_run_says_so():
+    whole, empty = results({"imagenet": 0.5, "two_step": 0.3}, ["g_band"]), runs.results("nowhere", *4 * [[]])
+    table = second_step.varied({"as it is": whole, "smaller": empty}, ["q_band", "g_band"], [NETWORK], draws=200)
+    assert table["state"].tolist() == ["not run", "run", "not run", "not run"]
+    before, after = (whole.predictions["g_band", NETWORK, name] for name in ("imagenet", "two_step"))
+    row = table.iloc[1]
+    assert row["before"] == pytest.approx(100 * macro_f1(before))
+    assert row["gain"] == pytest.approx(100 * (macro_f1(after) - macro_f1(before)))
+    assert row["low"] < row["gain"] < row["high"]
+
+
+@pytest.fixture
+def by_cells():
+    shares = {3: (0.7, 0.4), 12: (0.5, 0.35), 48: (0.3, 0.25)}
+    return {
+        n: results(dict(zip(("imagenet", "two_step"), pair, strict=True)), ["g_band"]) for n, pair in shares.items()
+    }
+
+
+def test_the_slope_is_that_of_least_squares(by_cells):
+    points = second_step.curve(by_cells, draws=200)
+    assert points["cells"].tolist() == [3, 12, 48]
+    np.testing.assert_allclose(points["after"] - points["before"], points["pooled_gain"])
+    interval = second_step.slope(by_cells, "g_band", NETWORK, draws=400)
+    assert interval.estimate == pytest.approx(np.polyfit(np.log2(points["cells"]), points["pooled_gain"], 1)[0])
+    assert interval.low < interval.estimate < interval.high
+
+
+def test_a_slope_needs_two_numbers_of_cells(by_cells):
+    one = {3: by_cells[3], 12: results({"imagenet": 0.5}, ["g_band"])}
+    assert second_step.curve(one, draws=100)["cells"].tolist() == [3]
+    with pytest.raises(StudyError, match="1 number of cells with two_step and imagenet"):
+        second_step.slope(one, "g_band", NETWORK)
+
+
+def test_what_the_second_step_is_worth_by_hand():
+    """The baseline scores 10, 20, 40 from 2, 4, 8 cells: 15 lies half a doubling after 2, 30 half a one after 4."""
+    points = pd.DataFrame({"cells": [2, 4, 8], "before": [10.0, 20.0, 40.0], "after": [15.0, 30.0, 41.0]})
+    found = second_step.worth(points)
+    np.testing.assert_allclose(found["needed"], [2**1.5, 2**2.5, np.nan])
+    np.testing.assert_allclose(found["factor"], [2**0.5, 2**0.5, np.nan])
+    assert second_step.worth(points.assign(before=[10.0, 30.0, 20.0]))["needed"].isna().all()
