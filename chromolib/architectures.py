@@ -118,9 +118,9 @@ def at_hand(name):
     return bool(_imagenet_file(row(name)) or _in_cache(row(name)))
 
 
-def memory_format(name, place):
+def memory_format(name, device):
     """How the network's weights and images lie in a device's memory: the faster way. A torch.memory_format."""
-    last = row(name).channels_last or place.type == "cpu"  # there the faster way for all that were measured
+    last = row(name).channels_last or device.type == "cpu"  # there the faster way for all that were measured
     return torch.channels_last if last else torch.contiguous_format
 
 

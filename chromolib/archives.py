@@ -54,7 +54,15 @@ def members(path, wanted=lambda name: True):
             yield name, _content(path, name, size, opened)
 
 
-def files(folder):
+def names(path):
+    """Names of all files in a folder or archive, as of `members`, but those that file managers leave behind."""
+    found = []
+    for _ in members(path, found.append):  # which wants none of them
+        pass
+    return [name for name in found if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))]
+
+
+def files_below(folder):
     """Sorted (relative name with "/", Path) of all files under a folder; links are followed, they are the user's own.
 
     Raises StudyError for a folder that cannot be read, and for what is neither a file nor a folder, such as a broken
@@ -89,7 +97,7 @@ def _printable(name):
 def _entries(path):
     """Yield (name, size, function that opens the member) of a folder or archive."""
     if path.is_dir():
-        for name, file in files(path):
+        for name, file in files_below(path):
             yield name, file.stat().st_size, partial(open, file, "rb")
         return
     try:

@@ -117,7 +117,7 @@ def data_sets():
     """A line for each data set: where it lies, or where to get it."""
     for name in datasets.names():
         try:
-            place = datasets.place(name)
+            place = datasets.find(name)
         except StudyError as error:
             yield Found(f"data, {name}", False, str(error))
         else:

@@ -209,8 +209,8 @@ def load(name, root=None, size=256, presentation="square"):
     if name in _EMBEDDED:
         return _embedded(name, size, presentation)
     source = _source(name)
-    place, passed_over = _find(source, Path(root) if root else paths.data())
-    dataset = _cached(source, place, size, presentation)
+    path, passed_over = _find(source, Path(root) if root else paths.data())
+    dataset = _cached(source, path, size, presentation)
     return replace(dataset, report=(*passed_over, *dataset.report))
 
 
@@ -231,13 +231,11 @@ def _source(name):
     if name in NAMES:
         raise StudyError(f"parameters/dataset/{name}.yaml: {name} is a set of the study. Rename the file.")
     said = own.describe(name)
-    example = said["layout"]
-    return Source(
-        name, said["stain"], (said["path"],), "", example, said["source"], said["licence"], own=said["layout"]
-    )
+    places, layout = (said["path"],), said["layout"]
+    return Source(name, said["stain"], places, "", layout, said["source"], said["licence"], own=layout)
 
 
-def place(name, root=None):
+def find(name, root=None):
     """The folder or archive of a set, None for an embedded one; StudyError where it is absent, with where to get it."""
     return None if name in _EMBEDDED else _find(_source(name), Path(root) if root else paths.data())[0]
 
@@ -268,18 +266,18 @@ def _unpack(names):
     return f"There lies {packed}, which is not read here: unpack it first. " if packed else ""
 
 
-def _build(source, place, size, presentation):
+def _build(source, path, size, presentation):
     """Decode and square every image of a set."""
-    entries, remarks = _index(source, place)
+    entries, remarks = _index(source, path)
     position = {entry.member: index for index, entry in enumerate(entries)}
     shown = Shown(source.stain, [entry.cell for entry in entries], size, presentation)
-    wanted = archives.members(place, position.__contains__)
+    wanted = archives.members(path, position.__contains__)
     bar = tqdm(
         wanted, f"reading {source.name}", len(entries), unit=" images", delay=QUIET, mininterval=QUIET, file=sys.stdout
     )
 
     def read(name, data):
-        image, words = images.read_with_remarks(data, f"{place}/{name}")
+        image, words = images.read_with_remarks(data, f"{path}/{name}")
         shown.take(position[name], image)
         return words
 
@@ -339,83 +337,61 @@ def _on_all_cores(function, items):
     return results
 
 
-def _index(source, place):
+def _index(source, path):
     """The entries of a set, sorted, and words on what is irregular; no image is read."""
     if source.own:
-        rows, report = own.index(place, source.own)
+        rows, report = own.index(path, source.own)
         entries = sorted(itertools.starmap(_Entry, rows), key=lambda entry: _natural_order(entry.file))
         return entries, report + _remarks_on_counts(source, entries)
-    matches, others = _matches(source, place)
+    matches, others = _matches(source, path)
     report = []
     if others:
         report.append(f"files not in the layout of the set, left out: {len(others):,} (such as {others[0]})")
     strays = [name for name, match in matches if match.groupdict().get("class") in source.strays]
     if strays:
         report.append(f"images in a class that is no chromosome, left out: {len(strays):,} ({', '.join(strays)})")
-    entries = [
-        _Entry(name, match.group(), _label(source, place, name, match), *_groups(match))
-        for name, match in matches
-        if name not in strays
-    ]
+    entries = [_entry(source, path, name, match) for name, match in matches if name not in strays]
     if source.only_cells:
-        entries = _of_these_cells(source, place, entries)
+        entries = _of_these_cells(source, path, entries)
     entries.sort(key=lambda entry: _natural_order(entry.file))
     if not entries:
         hint = _unpack(others) or f"What lies there is called {', '.join(others[:3])}." if others else ""
-        raise StudyError(f"{place}: no image in the layout of {source.name}, which is {source.example}. {hint}")
+        raise StudyError(f"{path}: no image in the layout of {source.name}, which is {source.example}. {hint}")
     twice = [file for file, count in Counter(entry.file for entry in entries).items() if count > 1]
     if twice:
         raise StudyError(
-            f"{place}: found twice, {twice[0]} and {len(twice) - 1:,} more files. Keep one copy of the data set."
+            f"{path}: found twice, {twice[0]} and {len(twice) - 1:,} more files. Keep one copy of the data set."
         )
     return entries, report + _remarks_on_counts(source, entries)
 
 
-def _matches(source, place):
+def _matches(source, path):
     """[(member, match)] of the members in the layout, and the names of the files that are not."""
     layout = re.compile(rf"(?<![^/])(?:{source.layout})$", re.IGNORECASE)
-    matches, others = [], []
-
-    def note(name):
-        if any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
-            return False  # what file managers leave behind
-        match = layout.search(name)
-        if match:
-            matches.append((name, match))
-        else:
-            others.append(name)
-        return False  # only the names are wanted here
-
-    for _ in archives.members(place, note):
-        pass
-    return matches, others
+    found = [(name, layout.search(name)) for name in archives.names(path)]
+    return [(name, match) for name, match in found if match], [name for name, match in found if not match]
 
 
-def _label(source, place, name, match):
-    if source.classes is None:
-        return -1
-    try:
-        return source.classes[match["class"]]
-    except KeyError:
+def _entry(source, path, name, match):
+    """One image by its name; a natural one is of class -1."""
+    said = match.groupdict()
+    if source.classes and said["class"] not in source.classes:
         raise StudyError(
-            f"{place}: {name} is of the unknown class {match['class']!r} "
+            f"{path}: {name} is of the unknown class {said['class']!r} "
             f"(known: {', '.join(source.classes)}). Remove or rename the file."
-        ) from None
+        )
+    label = source.classes[said["class"]] if source.classes else -1
+    return _Entry(name, match.group(), label, said.get("cell"), said.get("patient"))
 
 
-def _groups(match):
-    """Cell and patient in a path, or None."""
-    return (match.groupdict().get(name) for name in ("cell", "patient"))
-
-
-def _of_these_cells(source, place, entries):
+def _of_these_cells(source, path, entries):
     """The entries of the cells that make up the set; StudyError where one of them is missing or not whole."""
     chosen = [entry for entry in entries if entry.cell in source.only_cells]
     sizes = Counter(entry.cell for entry in chosen)
     lacking = [cell for cell in source.only_cells if sizes[cell] != _CELL_SIZE]
     if lacking:
         raise StudyError(
-            f"{place}: {source.name} is made of {len(source.only_cells)} cells, of which {len(lacking)} are not here "
+            f"{path}: {source.name} is made of {len(source.only_cells)} cells, of which {len(lacking)} are not here "
             f"with {_CELL_SIZE} images ({', '.join(lacking[:5])}). Add them, or take all that is there: pki3."
         )
     return chosen
@@ -464,34 +440,30 @@ def _dataset(name, stain, shown, entries, report):
     _, names, labels, cells, patients = zip(*entries, strict=True)
     squares = shown.images()
     squares.flags.writeable = False
-    labels, names = np.array(labels, np.int64), np.array(names, str)
     digest = hashlib.sha256(squares)
-    digest.update(labels.astype("<i8").tobytes())
+    digest.update(np.array(labels, "<i8").tobytes())
     digest.update("\n".join(names).encode())
-    return Dataset(
-        name=name,
-        stain=stain,
-        images=squares,
-        labels=labels,
-        cells=None if cells[0] is None else np.array(cells, str),
-        patients=None if patients[0] is None else np.array(patients, str),
-        sizes=shown.sizes,
-        files=names,
-        report=tuple(report),
-        digest=digest.hexdigest(),
-    )
+    columns = {"labels": labels, "files": names, "sizes": shown.sizes}
+    columns |= {"cells": None if cells[0] is None else cells, "patients": None if patients[0] is None else patients}
+    return Dataset(name, stain, squares, **_arrays(columns), report=tuple(report), digest=digest.hexdigest())
+
+
+def _arrays(columns):
+    """What is known of each image, {name: values or None}, as the arrays of a Dataset."""
+    kinds = {"labels": np.int64, "cells": str, "patients": str, "sizes": np.float32, "files": str}
+    return {name: None if columns[name] is None else np.array(columns[name], kind) for name, kind in kinds.items()}
 
 
 # The cache: squares.npy and, written last, index.json
 
 
-def _cached(source, place, size, presentation):
+def _cached(source, path, size, presentation):
     """The set from the cache, or built and put there; a cache that cannot be written is only a warning."""
-    folder = paths.cache() / f"{source.name}-{size}-{presentation}-{_key(source, place)[:16]}"
+    folder = paths.cache() / f"{source.name}-{size}-{presentation}-{_key(source, path)[:16]}"
     try:
         return _open(source, folder)
     except (OSError, ValueError, KeyError):
-        dataset = _build(source, place, size, presentation)  # not there yet, or damaged
+        dataset = _build(source, path, size, presentation)  # not there yet, or damaged
     try:
         _store(dataset, folder)
         return _open(source, folder)  # mapped, so that the array in memory is given back
@@ -500,31 +472,28 @@ def _cached(source, place, size, presentation):
         return dataset
 
 
-def _key(source, place):
+def _key(source, path):
     """Digest of what the squares are made from: the set's row, and the archive or the folder's list of files."""
     row = json.dumps(asdict(source))
     try:
-        if place.is_dir():
-            stats = ((name, file.stat()) for name, file in archives.files(place))
+        if path.is_dir():
+            stats = ((name, file.stat()) for name, file in archives.files_below(path))
             content = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
         else:
-            content = files.sha256(place)
+            content = files.sha256(path)
     except OSError as error:
-        raise StudyError(f"{place}: cannot be read ({error}). Check the file and its permissions.") from error
+        raise StudyError(f"{path}: cannot be read ({error}). Check the file and its permissions.") from error
     return hashlib.sha256(f"{_FORMAT}\n{row}\n{content}".encode()).hexdigest()
 
 
 def _store(dataset, folder):
-    index = {name: _as_list(getattr(dataset, name)) for name in ("labels", "cells", "patients", "sizes", "files")}
+    columns = {name: getattr(dataset, name) for name in ("labels", "cells", "patients", "sizes", "files")}
+    index = {name: None if values is None else values.tolist() for name, values in columns.items()}
     index |= {"report": dataset.report, "digest": dataset.digest}
     with files.replacing(folder / "squares.npy") as path:
         np.save(path, dataset.images, allow_pickle=False)
     with files.replacing(folder / "index.json") as path:
         path.write_text(json.dumps(index), encoding="utf-8")
-
-
-def _as_list(array):
-    return None if array is None else array.tolist()
 
 
 def _open(source, folder):
@@ -533,18 +502,8 @@ def _open(source, folder):
     squares = np.load(folder / "squares.npy", mmap_mode="r", allow_pickle=False)
     if not len(squares) == len(index["files"]) == len(index["labels"]):
         raise ValueError("squares and index differ in length")
-    return Dataset(
-        name=source.name,
-        stain=source.stain,
-        images=squares,
-        labels=np.array(index["labels"], np.int64),
-        cells=None if index["cells"] is None else np.array(index["cells"], str),
-        patients=None if index["patients"] is None else np.array(index["patients"], str),
-        sizes=None if index["sizes"] is None else np.array(index["sizes"], np.float32),
-        files=np.array(index["files"], str),
-        report=tuple(index["report"]),
-        digest=index["digest"],
-    )
+    told = {"report": tuple(index["report"]), "digest": index["digest"]}
+    return Dataset(source.name, source.stain, squares, **_arrays(index), **told)
 
 
 # Command line: python -m chromolib.datasets
@@ -574,7 +533,7 @@ def _get(name):
         raise StudyError(f"{name}: is made on the spot, so there is nothing to get")
     source = _source(name)
     try:
-        place(name)
+        find(name)
     except StudyError:
         fetch.get(name, source.obtain, paths.data())
     _print_found(source)
@@ -589,11 +548,11 @@ def _print_new(name):
 
 def _print_found(source):
     """Where a set lies, and what is in it, by the names alone."""
-    place, _ = _find(source, paths.data())
-    entries, remarks = _index(source, place)
+    path, _ = _find(source, paths.data())
+    entries, remarks = _index(source, path)
     counts = {"images": len(entries), "classes": len({entry.label for entry in entries})}
     counts |= {f"{kind}s": len({getattr(entry, kind) for entry in entries} - {None}) for kind in ("cell", "patient")}
-    print(f"{place}: " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()), *remarks, sep="\n")
+    print(f"{path}: " + ", ".join(f"{number:,} {kind}" for kind, number in counts.items()), *remarks, sep="\n")
 
 
 if __name__ == "__main__":

@@ -93,12 +93,12 @@ def is_out_of_memory(error):
     return named or (isinstance(error, RuntimeError) and bool(_FULL.search(str(error))))
 
 
-def neighbours(place):
+def neighbours(device):
     """Words on the memory of a GPU that other processes hold; "" where that is next to nothing, or on a CPU."""
-    if place.type != "cuda":
+    if device.type != "cuda":
         return ""
-    free, whole = torch.cuda.mem_get_info(place)
-    others = whole - free - torch.cuda.memory_reserved(place) - _GIB  # what CUDA itself takes is below 1 GiB
+    free, whole = torch.cuda.mem_get_info(device)
+    others = whole - free - torch.cuda.memory_reserved(device) - _GIB  # what CUDA itself takes is below 1 GiB
     if others < NEIGHBOURS * whole:
         return ""
     return f"other processes hold {others / _GIB:.1f} of the {whole / _GIB:.1f} GiB of this GPU"
@@ -124,10 +124,10 @@ def autocast(device, enabled=True):
     return contextlib.nullcontext()
 
 
-def prepare(model, place, memory_format=torch.channels_last):
+def prepare(model, device, memory_format=torch.channels_last):
     """The model on its device, in that layout of memory, with the CPU's slow cases avoided; in place, returned."""
-    model.to(place, memory_format=memory_format)
-    if place.type == "cpu":
+    model.to(device, memory_format=memory_format)
+    if device.type == "cpu":
         _keep_freed_memory()
         for module in model.modules():
             if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
@@ -137,13 +137,13 @@ def prepare(model, place, memory_format=torch.channels_last):
     return model
 
 
-def compile_once(model, place):
+def compile_once(model, device):
     """On CUDA: the model's call in fused kernels that are replayed as CUDA graphs; in place. Elsewhere nothing.
 
     A batch size costs a compilation, so load the next fold's weights into this model rather than make a new one. The
     warm-up before a graph is recorded consists of real steps: statistics of batch norm see nothing twice.
     """
-    if place.type == "cuda":
+    if device.type == "cuda":
         model.compile(mode="reduce-overhead", dynamic=False)
 
 

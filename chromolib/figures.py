@@ -165,7 +165,7 @@ def class_balance(sets):
     return _finish(figure)
 
 
-def sizes(sets, tables):
+def length_and_area(sets, tables):
     """How long the chromosome is in its square (left), and how much of the square it covers in each class (right)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(2, 3))
     for data, table in zip(sets, tables, strict=True):
@@ -548,7 +548,7 @@ def grad_cam_mistakes(cases):
     return _finish(figure)
 
 
-def localisation(checks, count=5):
+def maps_on_drawings(checks, count=5):
     """Maps over drawings whose deciding square is known; `checks`: dict of architecture to its Localisation."""
     figure, axes = plt.subplots(len(checks), count, figsize=(1.3 * count, 1.55 * len(checks)), squeeze=False)
     for row, (name, check) in zip(axes, checks.items(), strict=True):

@@ -44,7 +44,7 @@ class Localisation:
         return float(hits.mean())
 
 
-def localisation(architecture, size=128, seed=0, n=32):
+def check(architecture, size=128, seed=0, n=32):
     """Train `architecture` briefly to tell a bright from a dark square on noise, and map n new drawings.
 
     It starts from scratch, efficientnet_lite0 from the ImageNet weights that need no download; 20 steps of Adam

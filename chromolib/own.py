@@ -58,27 +58,27 @@ def describe(name):
 def find(name, root=None):
     """(folder or archive, layout) of an own set; a relative path lies in `root` (default: the data folder)."""
     said = describe(name)
-    place = Path(root or paths.data()) / Path(said["path"]).expanduser()
-    if not place.exists():
-        raise StudyError(f"data set {name}: {place} is not there. Mend `path` in {parameters.path('dataset', name)}")
-    return place, said["layout"]
+    path = Path(root or paths.data()) / Path(said["path"]).expanduser()
+    if not path.exists():
+        raise StudyError(f"data set {name}: {path} is not there. Mend `path` in {parameters.path('dataset', name)}")
+    return path, said["layout"]
 
 
-def index(place, layout):
+def index(path, layout):
     """([(member, file, label, cell, patient)] of the images of a set, words on what is irregular).
 
-    place: the folder or archive; layout: "folders" or the name of the sheet in it; label: 0..23; cell and patient: str,
+    path: the folder or archive; layout: "folders" or the name of the sheet in it; label: 0..23; cell and patient: str,
     or None for all where they are not known for all. Raises StudyError for a set without images, labels that are no
     class, one class only, and for rows of the sheet that cannot be used: all are counted, the first five listed.
     """
-    members = _members(place)
-    pictures = _pictures(place, members)
-    rows = _of_folders(place, pictures) if layout == FOLDERS else _of_sheet(place, layout, members)
+    members = archives.names(path)
+    pictures = _pictures(path, members)
+    rows = _of_folders(path, pictures) if layout == FOLDERS else _of_sheet(path, layout, members)
     rows, remarks = _settled(rows)
     labels = {label for _, _, label, *_ in rows}
     if len(labels) == 1:
         only = CLASSES[labels.pop()]
-        raise StudyError(f"{place}: all {len(rows):,} images are of class {only}; a classifier needs two or more.")
+        raise StudyError(f"{path}: all {len(rows):,} images are of class {only}; a classifier needs two or more.")
     absent = [name for number, name in enumerate(CLASSES) if number not in labels]
     if absent:
         remarks.append(f"no image of class {', '.join(absent)}")
@@ -90,25 +90,25 @@ def index(place, layout):
     return rows, remarks
 
 
-def unlabelled(place):
+def unlabelled(path):
     """([(member, cell)] of images whose class is asked for, words on what is irregular).
 
-    place: a folder or archive, in which the first sub-folder names the cell (but class folders with a few images each
+    path: a folder or archive, in which the first sub-folder names the cell (but class folders with a few images each
     are of one cell), or a sheet in a folder. cell: str, or None for all where not known for all. Raises StudyError as
     `index`, but needs no labels.
     """
-    sheet = place.name if _SHEET.search(place.name) else None
-    members = _members(place.parent if sheet else place)
-    pictures = _pictures(place, members)
+    sheet = path.name if _SHEET.search(path.name) else None
+    members = archives.names(path.parent if sheet else path)
+    pictures = _pictures(path, members)
     if sheet:
-        rows, remarks = _settled(_of_sheet(place.parent, sheet, members, labelled=False))
+        rows, remarks = _settled(_of_sheet(path.parent, sheet, members, labelled=False))
         return [(member, cell) for member, _, _, cell, _ in rows], remarks
     others = len(members) - len(pictures)
     remarks = [f"files that are no images by their names, left out: {others:,}"] if others else []
     folders = Counter(name.split("/")[0] for name in pictures if "/" in name)
     if folders and max(folders.values()) < _FEW and None not in map(label, folders):
-        return [(name, place.stem) for name in pictures], remarks
-    return [(name, name.split("/")[0] if "/" in name else place.stem) for name in pictures], remarks
+        return [(name, path.stem) for name in pictures], remarks
+    return [(name, name.split("/")[0] if "/" in name else path.stem) for name in pictures], remarks
 
 
 def label(text):
@@ -126,59 +126,51 @@ def new(folder, stain="unknown"):
     The name is that of the folder. A sheet in it that names files and labels is taken, otherwise the class folders.
     Raises StudyError where there is neither, and where the file is there already.
     """
-    place = Path(folder).expanduser().resolve()
-    if not place.exists():
-        raise StudyError(f"{place}: not there. Name the folder or archive that holds the images.")
-    name = re.sub(r"\W+", "_", archives.PACKED.sub("", place.name).lower()).strip("_")
+    path = Path(folder).expanduser().resolve()
+    if not path.exists():
+        raise StudyError(f"{path}: not there. Name the folder or archive that holds the images.")
+    name = re.sub(r"\W+", "_", archives.PACKED.sub("", path.name).lower()).strip("_")
     file = parameters.PARAMETERS / "dataset" / f"{name}.yaml"
     if file.exists():
         raise StudyError(f"{file}: is there already. Edit it, or delete it to begin anew.")
-    values = {"path": str(place), "stain": stain, "layout": _layout(place), "licence": "unknown", "source": "own"}
-    index(place, values["layout"])  # refuses what cannot be used, before anything is written
-    with files.replacing(file) as path:
-        path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    values = {"path": str(path), "stain": stain, "layout": _layout(path), "licence": "unknown", "source": "own"}
+    index(path, values["layout"])  # refuses what cannot be used, before anything is written
+    with files.replacing(file) as temporary:
+        temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return name
 
 
-def _layout(place):
+def _layout(path):
     """The first sheet that names files and labels, or the word for class folders."""
-    for name in filter(_SHEET.search, _members(place)):
-        first, *_ = _text(place, name).splitlines() or [""]
+    for name in filter(_SHEET.search, archives.names(path)):
+        first, *_ = _text(path, name).splitlines() or [""]
         if {"file", "label"} <= set(re.findall(r"\w+", first.lower())):
             return name
     return FOLDERS
 
 
-def _members(place):
-    """Names of all files but those that file managers leave behind."""
-    names = []
-    for _ in archives.members(place, names.append):  # which wants none of them
-        pass
-    return [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))]
-
-
-def _pictures(place, members):
+def _pictures(path, members):
     """Those that are images by their names; StudyError where there is none."""
     pictures = [name for name in members if _IMAGE.search(name)]
     if not pictures:
         packed = next((name for name in members if archives.PACKED.search(name)), None)
         hint = f"Unpack {packed} first." if packed else "Name the folder that holds the images."
-        raise StudyError(f"{place}: no image (BMP, JPEG, PNG or TIFF) among {len(members):,} files. {hint}")
+        raise StudyError(f"{path}: no image (BMP, JPEG, PNG or TIFF) among {len(members):,} files. {hint}")
     return pictures
 
 
 # Class folders
 
 
-def _of_folders(place, pictures):
+def _of_folders(path, pictures):
     """Rows from the folders that images lie in; what all have in common above the class says nothing."""
     parts = [PurePosixPath(name).parts for name in pictures]
     depths = Counter(map(len, parts))
     if len(depths) > 1:
         rare = min(parts, key=lambda names: depths[len(names)])
-        raise StudyError(f"{place}: images lie at different depths, such as {'/'.join(rare)}. {_EXPECTED}")
+        raise StudyError(f"{path}: images lie at different depths, such as {'/'.join(rare)}. {_EXPECTED}")
     if depths.keys() == {1}:
-        raise StudyError(f"{place}: images lie in no folder of a class, such as {pictures[0]}. {_EXPECTED}")
+        raise StudyError(f"{path}: images lie in no folder of a class, such as {pictures[0]}. {_EXPECTED}")
     above = list(zip(*parts, strict=True))[:-2]  # the folders of each level above the class, of all images
     common = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, above))
     rows, faults = [], []
@@ -187,19 +179,19 @@ def _of_folders(place, pictures):
         rows.append((name, name, label(folders[-2]), cell, "/".join(patient)))
         if rows[-1][2] is None:
             faults.append(f"{name}: {folders[-2]!r} is no class")
-    _refuse(place, faults, len(rows), f"images. Rename the folders, or move the images out. {_EXPECTED}")
+    _refuse(path, faults, len(rows), f"images. Rename the folders, or move the images out. {_EXPECTED}")
     return rows
 
 
 # Sheets
 
 
-def _of_sheet(place, sheet, members, labelled=True):
+def _of_sheet(path, sheet, members, labelled=True):
     """Rows from the sheet, without labels where it needs none; every row that cannot be used is counted."""
-    where = f"{place}/{sheet}"
+    where = f"{path}/{sheet}"
     if sheet not in members:
-        raise StudyError(f"{place}: no sheet {sheet!r} in it. Mend `layout` in the set's file, or put the sheet there.")
-    columns, lines = _table(where, _text(place, sheet))
+        raise StudyError(f"{path}: no sheet {sheet!r} in it. Mend `layout` in the set's file, or put the sheet there.")
+    columns, lines = _table(where, _text(path, sheet))
     for column in columns:
         if column not in _COLUMNS:
             near = _near(column, _COLUMNS)
@@ -244,9 +236,9 @@ def _table(where, text):
     return [name.lower() for name in lines[0][1]], [(line, values) for line, values in lines[1:] if any(values)]
 
 
-def _text(place, sheet):
+def _text(path, sheet):
     """Text of a sheet in UTF-8 or UTF-16 with or without their mark, or as Western Windows writes it."""
-    content = next(content for _, content in archives.members(place, sheet.__eq__))
+    content = next(content for _, content in archives.members(path, sheet.__eq__))
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
     try:

@@ -48,12 +48,12 @@ class Predictor:
         self.folds = settings["folds"] if folds is None else folds
         self.architecture, self.size = settings["architecture"], settings["image_size"]
         self.presentation, self.precision = settings.get("presentation", "square"), settings["precision"]
-        self.place = device.choose()
+        self.device = device.choose()
         self.models = [self._model(fold) for fold in self.folds]
 
     def _model(self, fold):
         model = architectures.create(self.architecture, runs.weights(self.path, fold), image_size=self.size)
-        return device.prepare(model, self.place)
+        return device.prepare(model, self.device)
 
     def squares(self, pictures, cells=None):
         """Pictures, each (h, w) uint8, as the run was shown its own: (n, size, size) uint8, or (n, 2, size, size)."""
@@ -65,7 +65,7 @@ class Predictor:
 
     def logits(self, squares):
         """(folds, n, 24) float32 of squares as from `squares`."""
-        seen = torch.from_numpy(squares).to(self.place)
+        seen = torch.from_numpy(squares).to(self.device)
         found = [training.predict(model, self.architecture, seen, self.precision) for model in self.models]
         return torch.stack(found).cpu().numpy()
 

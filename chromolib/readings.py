@@ -18,14 +18,14 @@ class Reading(NamedTuple):
     """weights (k,): of the logits and, with a model of sizes, of its log-likelihood; calibrated: whether chosen."""
 
     weights: np.ndarray
-    sizes: sizes.SizeModel | None
+    size_model: sizes.SizeModel | None
     calibrated: bool
 
     def log_probabilities(self, logits, values=None):
         """(n, 24) of logits (n, 24) and, with a size model, the images' `sizes.features` (n, 2)."""
         evidence = [np.asarray(logits, np.float64)]
-        if self.sizes is not None:
-            evidence.append(sizes.log_likelihood(self.sizes, values))
+        if self.size_model is not None:
+            evidence.append(sizes.log_likelihood(self.size_model, values))
         return calibration.combine(evidence, self.weights)
 
 

@@ -66,7 +66,7 @@ def publish(profile):
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
     if not files.matching(source, "*/*/*/run.json"):  # before what was published is deleted
         raise StudyError(f"profile {profile!r}: no finished run of it in {paths.runs()}; make study PROFILE={profile}")
-    found = archives.files(source)
+    found = archives.files_below(source)
     shutil.rmtree(target, ignore_errors=True)
     for name, file in found:
         if file.suffix in (".csv", ".parquet", ".json", ".png") and "resume" not in file.parts:

@@ -33,12 +33,12 @@ def embed(images, architecture="efficientnet_lite0", weights="imagenet", batch_s
             f"images: expected (n, H, H) uint8 with n > 0, not {images.dtype} of shape {images.shape}; "
             "pass Dataset.images"
         )
-    place, features = device.choose(), []
+    where, features = device.choose(), []
     model = architectures.create(architecture, weights, image_size=images.shape[1]).eval()
     with torch.inference_mode(), device.memory_explained():
-        device.prepare(model, place, architectures.memory_format(architecture, place))
+        device.prepare(model, where, architectures.memory_format(architecture, where))
         for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(place)
+            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(where)
             hidden = model.forward_features(architectures.normalise(batch, architecture))
             features.append(model.forward_head(hidden, pre_logits=True).float().cpu().numpy())
     return np.concatenate(features)

@@ -132,7 +132,7 @@ def wide(table, metric):
     return text.reindex(names, columns=columns, fill_value="")
 
 
-def architectures(names, image_size):
+def costs(names, image_size):
     """Table 3: a row per architecture: title, parameters in millions (24-class head), GMAC, GFLOPs, note.
 
     GMAC: 10^9 multiply-adds for an image of `image_size` pixels. GFLOPs counts each as two operations, so it is twice

@@ -81,10 +81,10 @@ class Run:
         files.clear_parts(self.path)
         _check_space(self.path, network, len(settings["folds"]))
         self._open()
-        self.place, self.model = device.choose(), None
+        self.device, self.model = device.choose(), None
         with device.memory_explained():
-            self.images = torch.from_numpy(np.array(self.data.images)).to(self.place)
-            self.labels = torch.from_numpy(_taught(self.data.labels, settings)).to(self.place)
+            self.images = torch.from_numpy(np.array(self.data.images)).to(self.device)
+            self.labels = torch.from_numpy(_taught(self.data.labels, settings)).to(self.device)
 
     def _open(self):
         """Go on where this very run was interrupted; StudyError in another's folder, or if it would end as before."""
@@ -140,9 +140,9 @@ class Run:
 
     def create(self, fold):
         """The network with the first weights of the approach, on the device."""
-        layout = architectures.memory_format(self.settings["architecture"], self.place)
+        layout = architectures.memory_format(self.settings["architecture"], self.device)
         with device.memory_explained():
-            return device.prepare(self._network(fold), self.place, layout)
+            return device.prepare(self._network(fold), self.device, layout)
 
     def _network(self, fold):
         training.seed_everything(self.settings["seed"], fold, 0)
@@ -189,7 +189,7 @@ class Run:
         if self.model is None:
             self.model = fresh
             if self.recipe.compiled:
-                device.compile_once(fresh, self.place)
+                device.compile_once(fresh, self.device)
         else:
             self.model.load_state_dict(fresh.state_dict())
         return self.model
@@ -206,7 +206,7 @@ class Run:
             raise
 
     def _predict(self, model, index):
-        images = self.images[torch.as_tensor(index, device=self.place)]
+        images = self.images[torch.as_tensor(index, device=self.device)]
         return training.predict(model, self.settings["architecture"], images, self.recipe.precision).cpu().numpy()
 
     def _prediction_rows(self, fold, index, best, last=None):

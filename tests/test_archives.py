@@ -314,4 +314,4 @@ def test_a_flipped_bit_is_refused(tmp_path):
 def test_files_are_sorted_and_follow_the_users_own_links(tmp_path):
     place = folder(tmp_path / "a", {"b/2": b"2", "a/1": b"1"})
     (place / "linked").symlink_to(folder(tmp_path / "other", {"z": b"3"}))
-    assert [name for name, _ in archives.files(place)] == ["a/1", "b/2", "linked/z"]
+    assert [name for name, _ in archives.files_below(place)] == ["a/1", "b/2", "linked/z"]

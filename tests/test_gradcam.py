@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from chromolib import architectures, gradcam
-from chromolib.localisation import Localisation, localisation
+from chromolib import architectures, gradcam, localisation
+from chromolib.localisation import Localisation
 
 SIZE = 64
 CLASSES = np.array([0, 7, 23])
@@ -136,7 +136,7 @@ def test_localisation_scores_by_hand():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "vit_small", "swin_tiny"])  # one of each layout
 def test_maps_fall_on_what_decides(name):
-    result = localisation(name)
+    result = localisation.check(name)
     assert result.accuracy > 0.9
     assert result.share > 1.3 * result.area  # measured 1.6 to 2.3 times
     assert result.pointing > 2.5 * result.area  # measured 4 to 6 times

@@ -249,7 +249,7 @@ def test_readings_are_calibrated_on_the_monitor_alone(run):
     reading = readings.reading(run, 0)
     logits = monitor[metrics.LOGITS].to_numpy(np.float64)
     chances = np.exp(reading.log_probabilities(logits))
-    assert reading.calibrated and reading.sizes is None
+    assert reading.calibrated and reading.size_model is None
     if reading.weights[0] > 0:
         true = logits[np.arange(len(logits)), monitor["label"]].mean()
         assert (chances * logits).sum(axis=1).mean() == pytest.approx(true, abs=1e-4)
@@ -261,7 +261,7 @@ def test_sizes_are_learned_from_training_images_alone(run, drawn, monkeypatch):
     table, monitor = runs.predictions(run), pd.read_parquet(run / "monitor.parquet")
     unseen = np.isin(data.files, [*table.query("fold == 0")["file"], *monitor.query("fold == 0")["file"]])
     scaled = dataclasses.replace(data, sizes=np.where(unseen[:, None], data.sizes[::-1], data.sizes))
-    model, other = readings.reading(run, 0, data).sizes, readings.reading(run, 0, scaled).sizes
+    model, other = readings.reading(run, 0, data).size_model, readings.reading(run, 0, scaled).size_model
     assert np.array_equal(model.location, other.location) and unseen.any() and not unseen.all()
 
 

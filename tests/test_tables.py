@@ -119,14 +119,14 @@ def test_wide_has_a_column_per_task_and_approach():
 
 
 def test_architectures_table():
-    table = tables.architectures(["resnet34", "resnext101"], 224).set_index("architecture")
+    table = tables.costs(["resnet34", "resnext101"], 224).set_index("architecture")
     assert table.loc["resnet34", "parameters_millions"] == 21.296984  # timm, with a 24-class head
     assert table.loc["resnet34", "gmac"] == pytest.approx(3.66, abs=0.005)
     assert table.loc["resnet34", "gflops"] == 2 * table.loc["resnet34", "gmac"]
     assert table.loc["resnet34", "note"] == "GFLOPs = 2 x GMAC"
     assert "non-commercial" in table.loc["resnext101", "note"]
     with pytest.raises(StudyError, match="'resnet43' is unknown"):
-        tables.architectures(["resnet43"], 224)
+        tables.costs(["resnet43"], 224)
 
 
 def test_approaches_table():
