@@ -1,114 +1,263 @@
-"""The index page of a profile: its tables, and links to every executed notebook as HTML."""
+"""The report of a profile: a page that begins with the answer, and what is published of it.
 
-import html
+What is read is what the runs and notebooks left; the page's words stand in report.html, its looks in report.css, and
+what sorts, filters and shows images in report.js, all of which are written into the one file index.html.
+
+    python -m chromolib.report write PROFILE        runs/<profile>/index.html
+    python -m chromolib.report publish PROFILE      runs/reference/<profile>, with a page of its own
+"""
+
+import ast
+import json
 import shutil
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 
+import jinja2
+import matplotlib
+import nbformat
 import pandas as pd
+from PIL import Image
 
-from chromolib import archives, files, paths, runs
+from chromolib import archives, browse, files, parameters, paths, runs
 from chromolib.errors import StudyError
 
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }}
-table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: 14px; display: block; overflow-x: auto }}
-img {{ max-width: 100% }}
-td, th {{ border-bottom: 1px solid #ccc; padding: .25rem .7rem; text-align: left; white-space: nowrap }}
-</style></head><body><h1>{title}</h1>
-{body}
-</body></html>
-"""
+FORMATS = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time: equal files
+PUBLISHED = (".csv", ".tex", ".parquet", ".json", ".png", ".svg")
+LIMIT = {".svg": 100_000, ".ipynb": 1_000_000}  # bytes: larger ones are not published
+_CONTRAST = ["task", "architecture", "baseline", "against", "pooled_gain", "pooled_low", "pooled_high"]
+_HELP = {("imagenet", "two_step"), ("scratch", "intermediate")}  # with and without the stop
+_CONTROL = ("imagenet_double", "two_step")  # the stop beside as many more steps on the target
+
+# ------------------------------------------------------------------------------------ what notebooks save and read
 
 
 def save_table(table, profile, name):
-    """Write a DataFrame to runs/<profile>/tables/<name>.csv, for the report."""
-    with files.replacing(paths.runs() / profile / "tables" / f"{name}.csv") as temporary:
+    """Write a DataFrame to runs/<profile>/tables/<name>.csv, and as LaTeX beside it, for the report."""
+    file = paths.runs() / profile / "tables" / f"{name}.csv"
+    with files.replacing(file) as temporary:
         table.to_csv(temporary, index=False)
+    with files.replacing(file.with_suffix(".tex")) as temporary:
+        latex = table.to_latex(index=False, escape=True, na_rep="", float_format="{:.4g}".format)
+        temporary.write_text(latex, encoding="utf-8")
 
 
-def save_figure(figure, profile, name):
-    """Write a figure to runs/<profile>/figures/<name>.png, for the report; returns it, so that a notebook shows it."""
-    with files.replacing(paths.runs() / profile / "figures" / f"{name}.png") as temporary:
-        figure.savefig(temporary, dpi=110)
+def save_figure(figure, profile, name, caption="", alt=""):
+    """Write a figure to runs/<profile>/figures/<name>.png, .svg and .pdf, for the report; returns it, to be shown.
+
+    caption: what the report says below it; alt: what there is to see, for those who cannot. Both stand in the PNG.
+    """
+    file = paths.runs() / profile / "figures" / name
+    for ending, metadata in FORMATS.items():
+        about = metadata | ({"Title": caption, "Description": alt} if ending == "png" else {})
+        hashed = matplotlib.rc_context({"svg.hashsalt": name})
+        with hashed, files.replacing(file.with_name(f"{name}.{ending}")) as temporary:
+            figure.savefig(temporary, dpi=110, metadata=about)
     return figure
 
 
 def read_table(profile, name):
     """The table that `save_table` wrote, as DataFrame; None where there is none."""
     file = paths.runs() / profile / "tables" / f"{name}.csv"
-    return pd.read_csv(file) if file.exists() else None
+    return _read(file) if file.exists() else None
+
+
+def _read(file):
+    try:
+        return pd.read_csv(file)
+    except (ValueError, OSError) as error:
+        raise StudyError(f"{file}: no table ({error}); delete it and run its notebook again") from error
+
+
+# -------------------------------------------------------------------------------------------------------- the page
 
 
 def write(profile):
-    """Convert the executed notebooks of runs/<profile> to HTML, write index.html beside them and return its path."""
+    """Write runs/<profile>/index.html, and beside it the executed notebooks as HTML; its path.
+
+    What a profile lacks, the page says. StudyError for a profile without a folder, and for damaged results.
+    """
     folder = paths.runs() / profile
-    body = [_about(profile), "<h2>Notebooks</h2><ul>"]
-    for notebook in files.matching(folder, "[0-9]*.ipynb") + files.matching(folder, "*/*/*/training.ipynb"):
-        page = _convert(notebook).relative_to(folder)
-        name = notebook.stem if page.parent == Path() else f"03_training: {' / '.join(page.parts[:-1])}"
-        body.append(f'<li><a href="{page}">{html.escape(name)}</a></li>')
-    body.append("</ul>")
-    for figure in files.matching(folder, "figures/*.png"):
-        body.append(f'<h2>{_title(figure)}</h2><img src="figures/{figure.name}" alt="{_title(figure)}">')
-    for table in files.matching(folder, "tables/*.csv"):
-        content = pd.read_csv(table).to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="")
-        body.append(f'<h2><a href="tables/{table.name}">{_title(table)}</a></h2>{content}')
+    if not folder.is_dir():
+        raise StudyError(f"profile {profile!r}: nothing of it in {paths.runs()}; make study PROFILE={profile}")
+    found = files.matching(folder, "[0-9]*.ipynb") + files.matching(folder, "*/*/*/training.ipynb")
+    return _write(folder, profile, [_convert(notebook).relative_to(folder) for notebook in found], images=True)
+
+
+def _write(folder, profile, notebooks, images):
+    """index.html of a folder: notebooks are paths in it to link to; images: whether thumbnails are made."""
+    records = [(file.parts[-4:-1], runs.record(file.parent)) for file in files.matching(folder, "*/*/*/run.json")]
+    tables = {file.stem: _read(file) for file in files.matching(folder, "tables/*.csv")}
+    order = _order()
+    shown = browse.images(folder, records)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.ChainableUndefined,  # an older run.json may lack an entry
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"name": _name, "cell": _cell}
+    content = environment.get_template("report.html").render(
+        profile=profile,
+        records=records,
+        versions=sorted({_versions(record) for _, record in records}),
+        answer=answer(tables),
+        claims=tables.get("claims"),
+        figures=_sorted([_figure(file) for file in files.matching(folder, "figures/*.png")], order),
+        tables=_sorted([{"name": name, "table": tables[name]} for name in tables if name != "claims"], order),
+        latex={file.stem for file in files.matching(folder, "tables/*.tex")},
+        notebooks=[path.as_posix() for path in notebooks],
+        images=shown,
+        sheets=browse.sheets(folder, records, shown) if images else None,
+        drawn=[record["data"]["name"] for _, record in records if record["data"]["name"].startswith("synthetic")],
+        as_json=lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c"),
+    )
     with files.replacing(folder / "index.html") as temporary:
-        text = PAGE.format(title=f"Results of the profile {html.escape(profile)}", body="\n".join(body))
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8")
     return folder / "index.html"
 
 
-def publish(profile):
-    """Copy tables, scores, predictions and run.json of a profile to runs/reference/, without weights and notebooks."""
-    source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
-    if not files.matching(source, "*/*/*/run.json"):  # before what was published is deleted
-        raise StudyError(f"profile {profile!r}: no finished run of it in {paths.runs()}; make study PROFILE={profile}")
-    found = archives.files_below(source)
-    shutil.rmtree(target, ignore_errors=True)
-    for name, file in found:
-        if file.suffix in (".csv", ".parquet", ".json", ".png") and "resume" not in file.parts:
-            copy = target / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-    return target
+def answer(tables):
+    """What the tables {name: DataFrame} say to the study's question: dict that report.html puts into words.
+
+    help: the rows with a stop against without; control: those against the matched control. Each is a row of
+    `tables.gains` as dict, with sign: +1 or -1 where its interval excludes zero (and its p after Holm is at most 0.05),
+    else 0. approaches: the names of all that were run; lacks: columns that the table of gains, an older one, has not.
+    """
+    gains = tables.get("gains")
+    lacks = [] if gains is None else [name for name in _CONTRAST if name not in gains]
+    parts = [table for table in tables.values() if {*_CONTRAST} <= {*table.columns}]
+    rows = [row for part in parts for row in part.to_dict("records")]
+    unique = {tuple(row[name] for name in _CONTRAST[:4]): row | {"sign": _sign(row)} for row in reversed(rows)}
+    pairs = {pair: [row for key, row in reversed(unique.items()) if key[2:] == pair] for pair in {*_HELP, _CONTROL}}
+    main = pairs["imagenet", "two_step"] or pairs["scratch", "intermediate"]
+    known = tables.get("table4_approaches", pd.DataFrame(columns=["approach"]))
+    return {"help": main, "control": pairs[_CONTROL], "lacks": lacks, "approaches": list(known.get("approach", []))}
 
 
-def _title(file):
-    """A heading from a file's name: table1_similarity.csv is "Table1 similarity"."""
-    return file.stem.replace("_", " ").capitalize()
+def _sign(row):
+    """+1 or -1 where the interval of a row excludes zero, after Holm's correction where the row has one."""
+    if row.get("pooled_p_holm", 0) > 0.05:
+        return 0
+    return int(row["pooled_low"] > 0) - int(row["pooled_high"] < 0)
 
 
-def _about(profile):
-    """Two sentences: what was run, on what data and hardware, and that drawn images are drawings."""
-    records = [runs.record(file.parent) for file in files.matching(paths.runs() / profile, "*/*/*/run.json")]
-    if not records:
-        return "<p>No finished training run.</p>"
-    data = sorted({f"{record['data']['name']} ({record['data']['n']} images)" for record in records})
-    hardware = sorted({f"{record['hardware']['processor']}, {record['hardware']['device']}" for record in records})
-    torch = sorted({record["versions"]["torch"] for record in records})
-    minutes = sum(record["seconds"] for record in records) / 60
-    text = (
-        f"{len(records)} finished runs; data: {', '.join(data)}; hardware: {', '.join(hardware)}; "
-        f"torch {', '.join(torch)}; training time {minutes:.1f} minutes in all."
-    )
-    if any("synthetic" in name for name in data):
-        text += " The synthetic sets are drawings: they show that the study runs, and say nothing about chromosomes."
-    return f"<p>{html.escape(text)}</p>"
+def _order():
+    """{name of a table or figure: the notebook that saves it}, in the order of the study."""
+    order = {}
+    for notebook in sorted(file.stem for file in paths.NOTEBOOKS.glob("[0-9]*.ipynb")):
+        calls = [node for node in ast.walk(ast.parse(parameters.source(notebook))) if isinstance(node, ast.Call)]
+        for call in sorted(calls, key=lambda node: node.lineno):
+            if getattr(call.func, "attr", "") in ("save_table", "save_figure"):
+                order[call.args[2].value] = notebook
+    return order
+
+
+def _sorted(items, order):
+    """The items, dicts with a name, in the order of the study; unknown ones last."""
+    names = list(order)
+    items = [item | {"notebook": order.get(item["name"], "")} for item in items]
+    return sorted(items, key=lambda item: names.index(item["name"]) if item["name"] in order else len(names))
+
+
+def _figure(file):
+    """What the page shows of a figure: dict with name, caption, alt, size in pixels and formats at hand."""
+    try:
+        with Image.open(file) as image:
+            about, size = {"Title": "", "Description": ""} | image.info, image.size
+    except OSError as error:
+        raise StudyError(f"{file}: no picture ({error}); delete it and run its notebook again") from error
+    formats = [ending for ending in FORMATS if file.with_suffix(f".{ending}").exists()]
+    alt = about["Description"] or f"Figure: {_name(file.stem)}"
+    return {"name": file.stem, "caption": about["Title"], "alt": alt, "size": size, "formats": formats}
+
+
+def _name(stem):
+    """A heading from a file's name: table1_similarity is "Table 1: similarity"."""
+    first, _, rest = stem.partition("_")
+    if first.startswith("table") and first[5:].isdigit():
+        return f"Table {first[5:]}: {rest.replace('_', ' ')}"
+    return stem.replace("_", " ").capitalize()
+
+
+def _cell(value):
+    """A table's value as it is read."""
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def _versions(record):
+    return ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items()) or "unknown"
 
 
 def _convert(notebook):
     """Write the notebook as HTML beside it, unless that is already newer; return its path."""
     page = notebook.with_suffix(".html")
     if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
-        from nbconvert import HTMLExporter
+        from chromolib import offline  # nbconvert takes a second to import
 
-        text, _ = HTMLExporter().from_filename(str(notebook))
         with files.replacing(page) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(offline.html(notebook), encoding="utf-8")
     return page
+
+
+# ---------------------------------------------------------------------------------------------------------- publish
+
+
+def publish(profile):
+    """Copy what a reader needs of a profile to runs/reference/, and write its page there; the folder.
+
+    That is tables, figures, scores, predictions, run.json and the notebooks as executed; no weights, no thumbnails.
+    Whole or not at all: what was published before is replaced at the end.
+    """
+    source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
+    if not files.matching(source, "*/*/*/run.json"):
+        raise StudyError(f"profile {profile!r}: no finished run of it in {paths.runs()}; make study PROFILE={profile}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part.") as temporary:
+        copy = Path(temporary) / profile
+        notebooks = [path for name, file in archives.files_below(source) if (path := _copy(Path(name), file, copy))]
+        _write(copy, profile, sorted(path for path in notebooks if path.suffix == ".ipynb"), images=False)
+        shutil.rmtree(target, ignore_errors=True)
+        copy.rename(target)
+    return target
+
+
+def _copy(name, file, folder):
+    """Copy a file of a profile, if it is to be published; its name in the folder, or None."""
+    notebook = file.suffix == ".ipynb" and len(name.parts) == 1
+    if not (notebook or file.suffix in PUBLISHED) or "resume" in name.parts:
+        return None
+    text = _plain(file) if notebook else None
+    size = len(text.encode()) if notebook else file.stat().st_size
+    if size > LIMIT.get(file.suffix, size):
+        warnings.warn(f"{file}: {size:,} bytes are too many, not published", stacklevel=2)
+        return None
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    if notebook:
+        (folder / name).write_text(text, encoding="utf-8")
+    else:
+        shutil.copyfile(file, folder / name)
+    return name
+
+
+def _plain(file):
+    """An executed notebook without the times and paths of its execution, as text."""
+    notebook = nbformat.read(file, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream" and "IPKernelApp" in output.text:
+                output.text = "".join(line for line in output.text.splitlines(True) if "IPKernelApp" not in line)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+    return nbformat.writes(notebook) + "\n"
 
 
 def main(arguments=None):

@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import importlib
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -175,3 +177,62 @@ def train():
 def every_epoch(monkeypatch):
     """The state of a training is written after every epoch."""
     monkeypatch.setattr(training, "STATE_SECONDS", 0)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium without a window, by Playwright. Skipped where it is absent, but where it is asked for."""
+    program, needed = shutil.which("chromium"), os.environ.get("CHROMOLIB_REQUIRE_BROWSER") == "1"
+    if not program and not needed:
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    api = pytest.importorskip("playwright.sync_api") if not needed else importlib.import_module("playwright.sync_api")
+    quiet = ["gpu", "quic", "background-networking", "component-update", "sync"]
+    with api.sync_playwright() as playwright:
+        options = ["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
+        browser = playwright.chromium.launch(executable_path=program or "chromium", args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """Open a file or an address in a new window; what it asked for and complained of is checked at the test's end.
+
+    visit(place, width=1280, **options of Playwright's new_page) -> Playwright's page. Nothing but the page's own folder
+    or server may be asked, and no error may stand in the console.
+    """
+    pages, complaints = [], []
+
+    def go(place, width=1280, **options):
+        address = place.as_uri() if isinstance(place, Path) else place
+        page = chromium.new_page(viewport={"width": width, "height": 900}, **options)
+        own = "file:" if isinstance(place, Path) else "/".join(address.split("/")[:3])
+
+        def asked(request):
+            if not request.url.startswith((own, "data:", "blob:")):
+                complaints.append(f"asked for {request.url}")
+
+        page.on("request", asked)
+        page.on("requestfailed", lambda request: complaints.append(f"not found: {request.url}"))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("console", lambda said: said.type == "error" and complaints.append(f"console: {said.text}"))
+        page.goto(address)
+        pages.append(page)
+        return page
+
+    yield go
+    for page in pages:
+        page.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def violations():
+    """What axe-core finds wrong with a page for people who cannot see or use a mouse: a list of words, best empty."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+
+    def found(page):
+        results = axe.run(page).response["violations"]
+        return [f"{rule['id']}: {node['html'][:200]}" for rule in results for node in rule["nodes"]]
+
+    return found

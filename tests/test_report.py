@@ -1,61 +1,190 @@
-"""The report page and what is published of a profile."""
+"""The report's page, what it answers, and what is published of a profile."""
 
 import json
+import shutil
 
+import matplotlib.pyplot as plt
+import nbformat
 import pandas as pd
 import pytest
 
 from chromolib import paths, report, runs
+from chromolib.errors import StudyError
+
+RECORD = {
+    "parameters": {},
+    "parent": None,
+    "files": {},
+    "data": {"name": "synthetic_q", "n": 10},
+    "hardware": {"processor": "P", "device": "cpu"},
+    "versions": {"torch": "2.9"},
+    "seconds": 90.0,
+}
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     """A results folder with one finished run, a table, and things that must not be published."""
     monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "project")
     run = runs.folder("small", "q_band", "resnet34", "scratch")
     (run / "resume").mkdir(parents=True)
-    record = {
-        "parameters": {},
-        "parent": None,
-        "files": {},
-        "data": {"name": "synthetic_q", "n": 10},
-        "hardware": {"processor": "P", "device": "cpu"},
-        "versions": {"torch": "2.9"},
-        "seconds": 90.0,
-    }
     for name, text in {
-        "run.json": json.dumps(record),
+        "run.json": json.dumps(RECORD),
         "folds.csv": "fold\n0\n",
         "fold0.safetensors": "w",
+        "training.ipynb": nbformat.writes(nbformat.v4.new_notebook()),
         ".lock": "",
         "resume/settings.json": "{}",
     }.items():
         (run / name).write_text(text)
-    report.save_table(pd.DataFrame({"name <b>": ["<script>"], "value": [0.123456]}), "small", "table9")
+    report.save_table(pd.DataFrame({"name <b>": ["<script>"], "value_%": [0.123456]}), "small", "table9")
     return tmp_path / "runs" / "small"
+
+
+def gains(*rows, **more):
+    """A table as of `tables.gains`: rows (task, baseline, against, gain, low, high)."""
+    names = ["task", "baseline", "against", "pooled_gain", "pooled_low", "pooled_high"]
+    return pd.DataFrame(rows, columns=names).assign(**({"architecture": "net", "seeds": 1} | more))
+
+
+def said(folder):
+    """The words of the answer, in one line."""
+    page = report.write(folder.name).read_text()
+    return " ".join(page.split('id="answer"')[1].split("</section>")[0].split())
 
 
 def test_the_page_shows_tables_and_says_what_was_run(results):
     page = report.write("small").read_text()
-    assert "1 finished runs; data: synthetic_q (10 images); hardware: P, cpu; torch 2.9" in page
-    assert "1.5 minutes" in page
-    assert "drawings" in page
-    assert "0.1235" in page
-    assert "<script>" not in page
+    assert "1 finished runs, training time 1.5 minutes in all" in page and "Versions: torch 2.9" in page
+    assert "<td>synthetic_q</td><td>10</td>" in page and "<td>P</td><td>cpu</td>" in page
+    assert "These images are drawings" in page
+    assert "<td>&lt;script&gt;</td><td>0.1235</td>" in page and "name <b>" not in page
+    assert "q_band/resnet34/scratch/training.html" in page and (results / "tables" / "table9.tex").exists()
+    assert "q_band / resnet34 / scratch" in page and "predictions.parquet: missing" in page.replace("\n", " ")
 
 
-def test_an_empty_profile_says_so(tmp_path, monkeypatch):
+def test_an_empty_profile_says_so_and_an_unknown_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path))
     (tmp_path / "none").mkdir()
-    assert "No finished training run" in report.write("none").read_text()
+    assert "No finished training run, so there is no answer yet" in said(tmp_path / "none")
+    with pytest.raises(StudyError, match=r"profile .smal.: nothing of it .* make study"):
+        report.write("smal")
+    assert not (tmp_path / "smal").exists()
 
 
-def test_weights_and_notebooks_are_not_published(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "ROOT", tmp_path / "project")
-    target = report.publish("small")
-    published = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
-    run = "q_band/resnet34/scratch"
-    assert published == {f"{run}/run.json", f"{run}/folds.csv", "tables/table9.csv"}
+Q, G = ("q_band", "imagenet", "two_step"), ("g_band", "imagenet", "two_step")
+CONTROLS = [("q_band", "imagenet_double", "two_step"), ("g_band", "imagenet_double", "two_step")]
+UP, OPEN, DOWN = (2.04, 1.04, 3.04), (0.5, -0.5, 1.5), (-2.0, -3.0, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([(*Q, *UP), (*G, *UP)], "<strong>It helps</strong>; whether the other staining or the longer training"),
+        ([(*Q, *UP), (*G, *OPEN)], "<strong>In part</strong>: it helps here, and elsewhere shows no clear"),
+        ([(*Q, *UP), (*G, *DOWN)], "<strong>In part</strong>: it helps here and harms there"),
+        ([(*Q, *OPEN), (*G, *OPEN)], "<strong>Not shown</strong>"),
+        ([(*Q, *DOWN), (*G, *DOWN)], "<strong>No</strong>: it harms"),
+        ([(*Q, *UP), (*CONTROLS[0], *UP)], "<strong>Yes</strong>, and not only because training was longer"),
+        ([(*Q, *UP), (*CONTROLS[0], *OPEN)], "that it helps more than longer training is not shown"),
+        ([(*Q, *UP), (*CONTROLS[0], *DOWN)], "longer training on the target helps more"),
+        (
+            [(*Q, *UP), (*G, *UP), (*CONTROLS[0], *UP), (*CONTROLS[1], *OPEN)],
+            "that it helps more than longer training is shown in part",
+        ),
+        ([("q_band", "scratch", "imagenet", *UP)], "No answer: no network was trained both with the stop"),
+    ],
+)
+def test_the_answer_follows_the_intervals(results, rows, words):
+    report.save_table(gains(*rows), "small", "gains")
+    assert words in said(results)
+
+
+def test_the_answer_gives_the_numbers_and_what_they_are_about(results):
+    report.save_table(gains((*Q, *UP), (*G, -0.24, -1.5, 1.0)), "small", "gains")
+    text = said(results)
+    assert "on Q-band +2.0 points of Macro-F1 (95 % interval 1.0 to 3.0), a gain; on G-band −0.2 points" in text
+    assert "(95 % interval −1.5 to 1.0), no clear difference." in text
+    assert "was not run: part of a gain may be the longer training" in text and "<em>these networks</em>" in text
+    assert "partial" not in text
+    report.save_table(gains((*Q, *UP), seeds=3, grid="partial"), "small", "gains")
+    assert "about the approaches, from 3 seeds" in said(results) and "<strong>partial</strong>" in said(results)
+
+
+def test_holm_has_the_last_word_and_other_tables_may_hold_the_control(results):
+    report.save_table(gains((*Q, *UP), pooled_p_holm=0.051), "small", "gains")
+    assert "<strong>Not shown</strong>" in said(results)
+    report.save_table(gains((*Q, *UP)), "small", "gains")
+    report.save_table(gains((*CONTROLS[0], *OPEN)), "small", "second_step")
+    assert "Beside the matched control" in said(results) and "on Q-band +0.5 points" in said(results)
+
+
+def test_many_networks_are_counted(results):
+    three = [gains((*Q, *span)).assign(architecture=f"net{number}") for number, span in enumerate((UP, OPEN, DOWN))]
+    report.save_table(pd.concat(three), "small", "gains")
+    assert "3 networks: on Q-band 1 of 3 networks gain, 1 lose, 1 are undecided (−2.0 to +2.0 points" in said(results)
+
+
+def test_a_table_of_an_older_version_and_a_broken_one_are_named(results):
+    report.save_table(gains((*Q, *UP)).drop(columns=["pooled_low", "against"]), "small", "gains")
+    assert "lacks against, pooled_low: run notebook 4" in said(results)
+    (results / "tables" / "gains.csv").write_text("")
+    with pytest.raises(SystemExit, match=r"report: .*gains.csv: no table"):
+        report.main(["write", "small"])
+
+
+def test_a_figure_carries_its_caption_and_is_the_same_file_again(results):
+    files = []
+    for _ in range(2):
+        figure, axis = plt.subplots()
+        axis.plot([1, 2])
+        plt.close(figure)
+        assert report.save_figure(figure, "small", "performance", "Higher → better.", 'A "line".') is figure
+        files.append([(results / "figures" / f"performance.{kind}").read_bytes() for kind in report.FORMATS])
+    assert files[0] == files[1]
+    page = report.write("small").read_text()
+    assert "Higher → better." in page and 'alt="A &#34;line&#34;."' in page and "04 statistics" in page
+    (results / "figures" / "performance.png").write_bytes(files[0][0][:50])
+    with pytest.raises(StudyError, match=r"performance.png: no picture"):
+        report.write("small")
+
+
+def test_latex_has_the_table(results):
+    text = (results / "tables" / "table9.tex").read_text()
+    assert r"value\_\%" in text and "0.1235" in text and r"\begin{tabular}" in text
+
+
+def executed():
+    cell = nbformat.v4.new_code_cell("1", metadata={"papermill": {"duration": 1}, "execution": {"iopub.status": "x"}})
+    noise = nbformat.v4.new_output("stream", name="stderr", text="[IPKernelApp] WARNING | x\n")
+    cell.outputs = [noise, nbformat.v4.new_output("stream", text="kept\n")]
+    return nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"input_path": "/somewhere"}})
+
+
+def test_what_is_published(results, monkeypatch):
+    """No weights, thumbnails, training notebooks or large files; the study's notebooks without times and paths."""
+    for name in ("04_statistics.ipynb", "05_large.ipynb"):
+        (results / name).write_text(nbformat.writes(executed()) + " " * (2_000_000 * name.startswith("05")))
+    large = executed()
+    large.cells[0].source = "#" * 1_000_001
+    (results / "05_large.ipynb").write_text(nbformat.writes(large))
+    (results / "thumbnails").mkdir()
+    (results / "thumbnails" / "q_band_0.jpg").touch()
+    (results / "index.html").touch()
+    with pytest.warns(UserWarning, match=r"05_large.ipynb: .* not published"):
+        target = report.publish("small")
+    published = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    run = {f"q_band/resnet34/scratch/{name}" for name in ("run.json", "folds.csv")}
+    assert published == run | {"tables/table9.csv", "tables/table9.tex", "04_statistics.ipynb", "index.html"}
+    text = (target / "04_statistics.ipynb").read_text()
+    assert "kept" in text and not any(word in text for word in ("papermill", 'execution"', "IPKernelApp", "iopub"))
+    page = (target / "index.html").read_text()
+    assert 'href="04_statistics.ipynb"' in page and str(results) not in page
+    assert not list(target.parent.glob(".part.*"))
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(target.parent))
+    report.publish("small")  # of the published folder itself
+    assert published == {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("words", [[], ["write"], ["wirte", "smoke"], ["write", "smoke", "demo"]])
@@ -64,12 +193,14 @@ def test_a_wrong_word_is_answered_with_the_right_ones(words):
         report.main(words)
 
 
-def test_a_profile_without_runs_does_not_replace_what_was_published(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path / "runs"))
-    kept = tmp_path / "runs" / "reference" / "mini" / "claims.csv"
+def test_a_profile_that_cannot_be_published_does_not_replace_what_was(results):
+    kept = paths.ROOT / "runs" / "reference" / "small" / "claims.csv"
     kept.parent.mkdir(parents=True)
     kept.touch()
-    with pytest.raises(SystemExit, match="report: profile 'mini': no finished run"):
-        report.main(["publish", "mini"])
+    (results / "tables" / "table9.csv").write_text("")
+    with pytest.raises(SystemExit, match=r"table9.csv: no table"):
+        report.main(["publish", "small"])
+    shutil.rmtree(results / "q_band")
+    with pytest.raises(SystemExit, match="report: profile 'small': no finished run"):
+        report.main(["publish", "small"])
     assert kept.exists()

@@ -1,0 +1,101 @@
+"""Pages in a real browser: Debian's Chromium, over file://, without a network."""
+
+import shutil
+
+import pytest
+
+from chromolib import metrics, paths, report, runs
+
+PAGE = """<!DOCTYPE html><html lang="en"><head><title>T</title></head><body><main><h1>T</h1>{}</main></body></html>"""
+
+
+def test_the_checks_themselves_find_what_is_wrong(chromium, visit, violations, tmp_path):
+    """An image without a text is found, and a clean page has nothing."""
+    (tmp_path / "bad.html").write_text(PAGE.format('<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">'))
+    (tmp_path / "good.html").write_text(PAGE.format("<p>Read.</p>"))
+    assert [line.split(":")[0] for line in violations(visit(tmp_path / "bad.html"))] == ["image-alt"]
+    assert violations(visit(tmp_path / "good.html")) == []
+
+
+@pytest.fixture(scope="module")
+def evening(tmp_path_factory):
+    """The page of the committed evening_patient, made anew, without the data sets."""
+    place = tmp_path_factory.mktemp("runs") / "evening_patient"
+    shutil.copytree(paths.ROOT / "runs" / "reference" / "evening_patient", place)
+    for notebook in place.glob("*.ipynb"):
+        if not notebook.name.startswith("02"):  # the one with formulas
+            notebook.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHROMOLIB_RUNS", str(place.parent))
+        patch.setenv("CHROMOLIB_DATA", str(place.parent / "no data"))
+        return report.write("evening_patient")
+
+
+def found(page):
+    return int(page.locator("#found").inner_text().split()[0])
+
+
+def test_the_report_is_seen_at_every_width_and_by_everyone(evening, visit, violations):
+    for width in (1280, 390):
+        page = visit(evening, width)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        assert violations(page) == []
+    assert evening.stat().st_size < 2_000_000
+    page = visit(evening, java_script_enabled=False)
+    assert "needs JavaScript" in page.locator("main").inner_text()
+    assert page.locator("#table-gains").is_visible() and page.locator("#answer").is_visible()
+
+
+def test_a_table_sorts_and_filters_by_keyboard(evening, visit):
+    page = visit(evening)
+    table = page.locator("#table-table1_similarity")
+    head = table.locator("th button", has_text="mmd2")
+    column = "rows => rows.filter(r => !r.hidden).map(r => Number(r.cells[1].textContent))"
+    values = table.locator("tbody tr").evaluate_all(column)
+    head.focus()
+    for order in (sorted(values), sorted(values, reverse=True)):
+        page.keyboard.press("Enter")
+        assert table.locator("tbody tr").evaluate_all(column) == order
+    label = table.locator("xpath=../preceding-sibling::label[1]").locator("input")
+    label.fill("g-q median_dist")
+    assert len(table.locator("tbody tr").evaluate_all(column)) == 1
+
+
+def test_images_filter_as_a_data_frame_does(evening, visit):
+    """Counts on the page are those of pandas on the predictions; the time is printed, since others use the machine."""
+    tables = {
+        approach: runs.predictions(evening.parent / "q_band" / "efficientnet_lite0" / approach).set_index("file")
+        for approach in ("imagenet", "two_step")
+    }
+    label, cell = tables["imagenet"]["label"], tables["imagenet"]["cell"]
+    one, two = (table[metrics.LOGITS].to_numpy().argmax(axis=1) for table in tables.values())
+    page = visit(evening)
+    times = [float(page.locator("#found").get_attribute("data-ms"))]
+    steps = [
+        (("task", "Q-band (5474)"), len(label)),
+        (("answers", "wrong"), ((one != label) | (two != label)).sum()),
+        (("answers", "approaches disagree"), (one != two).sum()),
+        (("answers", "right"), ((one == label) & (two == label)).sum()),
+        (("approach", "imagenet"), (one == label).sum()),
+        (("answers", "wrong"), (one != label).sum()),
+        (("label", "X"), ((one != label) & (label == 22)).sum()),
+        (("answered", "7"), ((one == 6) & (label == 22)).sum()),
+    ]
+    assert found(page) == 8464
+    for (name, value), expected in steps:
+        page.locator(f"[name={name}]").select_option(label=value)
+        times.append(float(page.locator("#found").get_attribute("data-ms")))
+        assert found(page) == expected, (name, value)
+    page.locator("button[type=reset]").press("Enter")
+    page.locator("[name=cell]").fill(cell.iloc[0])
+    assert found(page) == (cell == cell.iloc[0]).sum()
+    page.locator("[name=cell]").fill("")
+    page.locator("#on").press("Enter")
+    assert page.locator("#page").inner_text() == "61 to 120" and page.locator("#cards li").count() == 60
+    print(f"8464 images filtered in {max(times):.0f} ms at most")
+
+
+def test_formulas_are_drawn_and_nothing_is_asked_of_the_network(evening, visit):
+    page = visit(evening.parent / "02_domain_similarity.html")
+    assert page.locator("math").count() >= 10 and "$" not in page.locator(".jp-MarkdownOutput").all_inner_texts()
+    assert page.locator("math[display=block]").first.bounding_box()["height"] > 10
