@@ -129,7 +129,8 @@ def answer(tables):
     """
     gains = tables.get("gains")
     lacks = [] if gains is None else [name for name in _CONTRAST if name not in gains]
-    parts = [table for table in tables.values() if {*_CONTRAST} <= {*table.columns}]
+    found = [tables[name] for name in ("gains", "second_step") if name in tables]
+    parts = [table for table in found if {*_CONTRAST} <= {*table.columns}]
     rows = [row for part in parts for row in part.to_dict("records")]
     unique = {tuple(row[name] for name in _CONTRAST[:4]): row | {"sign": _sign(row)} for row in reversed(rows)}
     pairs = {pair: [row for key, row in reversed(unique.items()) if key[2:] == pair] for pair in {*_HELP, _CONTROL}}
