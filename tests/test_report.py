@@ -1,6 +1,7 @@
 """The report's page, what it answers, and what is published of a profile."""
 
 import json
+import re
 import shutil
 
 import matplotlib.pyplot as plt
@@ -185,6 +186,15 @@ def test_what_is_published(results, monkeypatch):
     monkeypatch.setenv("CHROMOLIB_RUNS", str(target.parent))
     report.publish("small")  # of the published folder itself
     assert published == {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("page", sorted((paths.ROOT / "runs" / "reference").glob("*/index.html")), ids=lambda page: page.parent.name)
+def test_a_committed_page_is_small_and_its_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    assert len(text.encode()) < 2_000_000
+    for link in re.findall(r'(?:href|src)="([^"]+)"', text):
+        anchor = link.startswith("#") and f'id="{link[1:]}"' in text
+        assert anchor or link == "data:," or (page.parent / link).is_file(), link
 
 
 @pytest.mark.parametrize("words", [[], ["write"], ["wirte", "smoke"], ["write", "smoke", "demo"]])
