@@ -123,6 +123,7 @@ rule report:
         f"{RUNS}/index.html",
     params:
         code=library(),
+        page=[files.sha256(file) for file in sorted((paths.ROOT / "chromolib").glob("report.*"))],
     localrule: True
     shell:
         "{sys.executable:q} -m chromolib.report write {PROFILE:q}"

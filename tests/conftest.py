@@ -179,7 +179,7 @@ def every_epoch(monkeypatch):
     monkeypatch.setattr(training, "STATE_SECONDS", 0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: while it runs, no other test of the process can use asyncio
 def chromium():
     """Debian's Chromium without a window, by Playwright. Skipped where it is absent, but where it is asked for."""
     program, needed = shutil.which("chromium"), os.environ.get("CHROMOLIB_REQUIRE_BROWSER") == "1"
