@@ -23,6 +23,7 @@ from PIL import Image
 
 from chromolib import archives, browse, files, parameters, paths, runs
 from chromolib.errors import StudyError
+from chromolib.tables import RUN
 
 FORMATS = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time: equal files
 PUBLISHED = (".csv", ".tex", ".parquet", ".json", ".png", ".svg")
@@ -91,6 +92,9 @@ def _write(folder, profile, notebooks, images):
     records = [(file.parts[-4:-1], runs.record(file.parent)) for file in files.matching(folder, "*/*/*/run.json")]
     tables = {file.stem: _read(file) for file in files.matching(folder, "tables/*.csv")}
     order = _order()
+    if "table2_performance" in tables:  # it has the runs in the order of the grid
+        grid = list(tables["table2_performance"].reindex(columns=RUN).itertuples(index=False, name=None))
+        records.sort(key=lambda item: grid.index(item[0]) if item[0] in grid else len(grid))
     shown = browse.images(folder, records)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -123,9 +127,10 @@ def _write(folder, profile, notebooks, images):
 def answer(tables):
     """What the tables {name: DataFrame} say to the study's question: dict that report.html puts into words.
 
-    help: the rows with a stop against without; control: those against the matched control. Each is a row of
-    `tables.gains` as dict, with sign: +1 or -1 where its interval excludes zero (and its p after Holm is at most 0.05),
-    else 0. approaches: the names of all that were run; lacks: columns that the table of gains, an older one, has not.
+    help: the rows with a stop against without; alone: those of networks that never saw ImageNet, where help is about
+    others; control: those against the matched control. Each is a row of `tables.gains` as dict, with sign: +1 or -1
+    where its interval excludes zero (and its p after Holm is at most 0.05), else 0. approaches: the names of all that
+    were run; lacks: columns that the table of gains, an older one, has not.
     """
     gains = tables.get("gains")
     lacks = [] if gains is None else [name for name in _CONTRAST if name not in gains]
@@ -134,9 +139,10 @@ def answer(tables):
     rows = [row for part in parts for row in part.to_dict("records")]
     unique = {tuple(row[name] for name in _CONTRAST[:4]): row | {"sign": _sign(row)} for row in reversed(rows)}
     pairs = {pair: [row for key, row in reversed(unique.items()) if key[2:] == pair] for pair in {*_HELP, _CONTROL}}
-    main = pairs["imagenet", "two_step"] or pairs["scratch", "intermediate"]
+    main, alone = pairs["imagenet", "two_step"], pairs["scratch", "intermediate"]
     known = tables.get("table4_approaches", pd.DataFrame(columns=["approach"]))
-    return {"help": main, "control": pairs[_CONTROL], "lacks": lacks, "approaches": list(known.get("approach", []))}
+    answer = {"help": main or alone, "alone": alone if main else [], "control": pairs[_CONTROL] if main else []}
+    return answer | {"lacks": lacks, "approaches": list(known.get("approach", []))}
 
 
 def _sign(row):

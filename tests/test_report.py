@@ -109,6 +109,8 @@ def test_the_answer_gives_the_numbers_and_what_they_are_about(results):
     assert "(95 % interval −1.5 to 1.0), no clear difference." in text
     assert "was not run: part of a gain may be the longer training" in text and "<em>these networks</em>" in text
     assert "partial" not in text
+    report.save_table(gains((*Q, *UP), ("g_band", "scratch", "intermediate", *DOWN)), "small", "gains")
+    assert "<code>scratch</code>: on G-band −2.0 points" in said(results)
     report.save_table(gains((*Q, *UP), seeds=3, grid="partial"), "small", "gains")
     assert "about the approaches, from 3 seeds" in said(results) and "<strong>partial</strong>" in said(results)
 
