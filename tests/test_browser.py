@@ -26,7 +26,7 @@ def grey(number):
 
 @pytest.fixture(scope="module")
 def evening(tmp_path_factory):
-    """The page of the committed evening_patient, made anew; in place of pictures, plain ones of a grey known by number."""
+    """The page of the committed evening_patient, made anew; its pictures are plain ones, each of a known grey."""
     place = tmp_path_factory.mktemp("runs") / "evening_patient"
     shutil.copytree(paths.ROOT / "runs" / "reference" / "evening_patient", place)
     for notebook in place.glob("*.ipynb"):
