@@ -1,0 +1,247 @@
+"""The checks of the exercises. Each says what is wrong with an answer, or that it is right and what follows from it.
+
+What is right is computed here from the same data, by scikit-learn, SciPy or the long way round: no answer is written
+down, so the checks hold when the results change.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import linear_sum_assignment
+from scipy.special import log_softmax
+from sklearn.metrics import accuracy_score, f1_score
+
+from chromolib import karyotype, metrics, statistics
+
+
+def need(number, holds, sentence):
+    """AssertionError with the sentence unless `holds`."""
+    assert holds, f"Exercise {number}: {sentence}"
+
+
+def written(number, **answers):
+    for name, answer in answers.items():
+        need(number, answer is not ..., f"`{name}` is still empty; write your answer where # YOUR CODE stands.")
+
+
+def near(a, b, tolerance=1e-6):
+    """Whether the answer a is a number, or an array of them, close to b."""
+    try:
+        a = np.asarray(a, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return a.shape == np.shape(b) and bool(np.allclose(a, b, rtol=0, atol=tolerance))
+
+
+def right(number, sentence):
+    print(f"Exercise {number}: right. {sentence}")
+
+
+def counting(labels, name):
+    written(1, name=name)
+    truth = karyotype.iscn(np.bincount(labels, minlength=metrics.N_CLASSES))
+    parts, wanted = str(name).replace(" ", "").split(","), truth.split(",")
+    need(1, parts[0] == wanted[0], f"the cell has {len(labels)} chromosomes, and a karyotype begins with their number.")
+    need(1, parts[1:2] == wanted[1:2], "after the number stand the sex chromosomes: look at the end of the last row.")
+    need(1, len(parts) > 2, "one autosome differs from two; say which, as in +18 or -7, after the sex chromosomes.")
+    need(1, parts == wanted, f"{','.join(parts[2:])} is not it: which number is there three times, or once?")
+    right(1, "Three of chromosome 21 is Down syndrome. Whoever only counts 47 does not know which one is too many.")
+
+
+def balance(labels, share_y, accuracy):
+    written(2, share_y=share_y, accuracy=accuracy)
+    is_y = np.asarray(labels) == 23
+    need(2, not near(share_y, is_y.mean()), "`share_y` is asked in per cent: multiply by 100.")
+    need(2, near(share_y, 100 * is_y.mean(), 0.01), "`share_y` is the number of labels that are 23, of 100 labels.")
+    need(2, near(accuracy, 100 * (~is_y).mean(), 0.01), "right is every image but those of Y; in per cent of all.")
+    answers = np.where(is_y, 22, labels)
+    f1 = 100 * f1_score(labels, answers, labels=range(24), average="macro", zero_division=0)
+    right(2, f"{accuracy:.1f} % of the images, and no Y ever found: its F1 is 0, and the Macro-F1 only {f1:.1f} %.")
+
+
+def leak(images, cells, leaked, fold_of):
+    written(3, leaked=leaked)
+    test, train = (images[images["fold"] == fold] for fold in (0, 1))
+    truth = 100 * np.mean([cell in set(train["cell"]) for cell in test["cell"]])
+    need(3, near(leaked, truth, 0.01), "`leaked`: of the images of fold 0, in per cent, those whose cell is in fold 1.")
+    folds = fold_of(list(cells))
+    need(3, folds is not None, "`fold_of` returns nothing yet; it takes cell names and returns a number for each.")
+    need(3, len(folds) == len(cells), "`fold_of` must return as many folds as it gets cells.")
+    table = pd.DataFrame({"patient": [cell.split(".")[0] for cell in cells], "fold": folds})
+    need(3, set(table["fold"]) == set(range(5)), "the folds are to be 0, 1, 2, 3 and 4, all of them used.")
+    cut = table.groupby("patient")["fold"].nunique().max() > 1
+    need(3, not cut, "a patient has cells in two folds: what comes before the first dot of the name must decide alone.")
+    sizes = table["fold"].value_counts()
+    need(3, sizes.min() >= len(cells) / 10, f"a fold has only {sizes.min()} cells: deal the patients out in turn.")
+    right(3, f"By image {leaked:.0f} % of fold 0 have a cell-mate in training, by patient none has.")
+
+
+def macro_f1(function, predictions):
+    small = np.array([[4, 1, 0], [2, 3, 0], [0, 0, 0]])
+    answer = function(small.copy())
+    need(4, answer is not None, "`macro_f1` returns nothing yet; it takes a confusion matrix and returns a number.")
+    need(4, not near(answer, 0.7), "that is the accuracy: every class is to count alike, not every image.")
+    f1 = 2 * np.array([4, 3]) / np.array([11, 9])
+    need(
+        4,
+        not near(answer, f1.mean()),
+        "you left out the third class; what is absent counts as 0, so that folds compare.",
+    )
+    need(
+        4,
+        near(answer, answer),
+        "nothing divided by nothing is no number: a class with no image and no answer has F1 0.",
+    )
+    need(4, not near(answer, 100 * f1.sum() / 3), "give a fraction of 1, not per cent.")
+    need(4, near(answer, f1.sum() / 3), "F1 = 2 x hits / (images of the class + answers of the class); then the mean.")
+    labels, logits = metrics.arrays(predictions)
+    truth = f1_score(labels, logits.argmax(axis=1), labels=range(24), average="macro", zero_division=0)
+    found = function(metrics.confusion(labels, logits))
+    need(4, near(found, truth), f"on the real table scikit-learn has {truth:.4f}, you {found:.4f}: 24 classes, not 3?")
+    right(4, f"On G-band, all folds pooled, {100 * truth:.1f} %, as scikit-learn has it.")
+
+
+def mmd2(function, x, y, variance):
+    answer = function(np.array(x), np.array(y), variance)
+    need(5, answer is not None, "`mmd2` returns nothing yet; it takes x, y and the variance, and returns a number.")
+
+    def mean_kernel(pairs):
+        return np.mean([np.exp(-np.sum((np.asarray(a) - b) ** 2) / (2 * variance)) for a, b in pairs])
+
+    within = [mean_kernel(itertools.combinations(points, 2)) for points in (x, y)]
+    across = mean_kernel(itertools.product(x, y))
+    with_self = [mean_kernel(itertools.product(points, points)) for points in (x, y)]
+    need(
+        5,
+        not near(answer, sum(with_self) - 2 * across),
+        "leave out the pairs of a point with itself: they are always 1.",
+    )
+    need(5, not near(answer, sum(within) - across), "the mean over x and y is subtracted twice.")
+    need(
+        5,
+        near(answer, sum(within) - 2 * across),
+        "mean k within x, plus within y, minus twice between; k = exp(-d²/2σ²).",
+    )
+    same = function(np.array(x), np.array(x), variance)
+    right(5, f"{answer:.3f}; and of x with itself {same:.3f}: an unbiased estimate may be negative.")
+
+
+def bootstrap(low, high, imagenet, two_step):
+    written(6, low=low, high=high)
+    truth = statistics.paired_bootstrap(two_step, imagenet, "accuracy", "patient", n_boot=4000)
+    need(6, not near(low, truth.low, 0.005), "in percentage points, please: multiply by 100.")
+    need(
+        6, near(low, low) and near(high, high) and low < high, "`low` and `high` are two numbers, the lower one first."
+    )
+    width, wanted = high - low, 100 * (truth.high - truth.low)
+    need(6, width < 1.3 * wanted, "too wide: draw the patients once, and take both approaches of the same patients.")
+    need(
+        6, width > 0.8 * wanted, "too narrow: draw whole patients, as many as there are, and cut off 2.5 % at each end."
+    )
+    good = near(low, 100 * truth.low, 0.2) and near(high, 100 * truth.high, 0.2)
+    need(
+        6, good, "the width is right, the place is not: it is two_step minus imagenet, in per cent of all images drawn."
+    )
+    right(6, f"{100 * truth.estimate:+.1f} points ({low:.1f} to {high:.1f}): of these networks, on such patients.")
+
+
+def claim(table, steps, sentence, holds):
+    written(7, holds=holds, steps=steps, sentence=sentence)
+    rows = table[(table["n_folds"] == 5) & (table["fold_correlation"] == 0) & (table["seeds"] == 1)]
+    truth = 100 * rows[rows["interval"].str.contains("paired bootstrap")]["covers"].iloc[0]
+    need(7, not near(holds, truth / 100, 0.001), "`holds` is asked in per cent: multiply by 100.")
+    need(
+        7, near(holds, truth, 0.1), "`holds`: five folds, one seed, correlation 0, the paired bootstrap; column covers."
+    )
+    need(7, isinstance(steps, dict), "`steps` is a dict: the name of each approach, and its steps on chromosomes.")
+    wrong = [
+        name
+        for name, stages in (("imagenet", 1), ("two_step", 2), ("imagenet_double", 2))
+        if steps.get(name) != 750 * stages
+    ]
+    need(7, not wrong, f"the steps of {', '.join(wrong)}: count all stages on chromosomes, the parent's too.")
+    need(7, sentence in ("a", "b", "c"), "`sentence` is one of the letters a, b, c.")
+    need(7, sentence != "a", "a: what else is different, besides the staining of the first step? Look at `steps`.")
+    need(7, sentence != "b", "b: how often does such an interval of one seed hold what is true of the approaches?")
+    right(7, "One seed speaks of its networks, and only the control can tell the stop from the time on chromosomes.")
+
+
+def grad_cam(function, maps, gradients, mask, share, honest):
+    heat = function(maps["A"], gradients["A"])
+    need(
+        8,
+        heat is not None,
+        "`grad_cam` returns nothing yet; it takes maps and gradients (3, h, w), and returns (h, w).",
+    )
+    heats = {}
+    for name in maps:
+        heat, truth = np.asarray(function(maps[name], gradients[name])), np.zeros(mask.shape)
+        for one, gradient in zip(maps[name], gradients[name], strict=True):
+            truth = truth + gradient.mean() * one
+        need(
+            8,
+            heat.shape == mask.shape,
+            f"the map has shape {heat.shape}, not {mask.shape}: add up over the first axis.",
+        )
+        need(8, heat.min() >= 0, "there are values below 0: what speaks against the class is cut off (ReLU).")
+        need(8, near(heat.max(), 1), "scale the map, so that its largest value is 1.")
+        heats[name] = np.maximum(truth, 0) / truth.max()
+        need(8, near(heat, heats[name]), "weigh each feature map by the mean of its gradient, then add them up.")
+    written(8, share=share, honest=honest)
+    truth = {name: heat[mask].sum() / heat.sum() for name, heat in heats.items()}
+    flaw = "`share`: for A and for B the sum of the map on the chromosome over the sum of all of it."
+    need(8, isinstance(share, dict) and all(near(share.get(name), truth[name]) for name in truth), flaw)
+    need(8, honest in truth, '`honest` is "A" or "B".')
+    need(
+        8,
+        honest == max(truth, key=truth.get),
+        f"compare the shares with the chromosome's area, {mask.mean():.2f} of the image.",
+    )
+    shares = " and ".join(f"{value:.2f} ({name})" for name, value in truth.items())
+    right(
+        8,
+        f"{shares} of the warmth lie on {mask.mean():.2f} of the area: less than that is a network that looks past.",
+    )
+
+
+def size(long, short, before, after, effect):
+    from chromolib import images
+
+    written(9, before=before, after=after)
+    sizes = [images.area_and_length(image)[1] for image in (long, short)]
+    squares = [images.area_and_length(images.square(image, 96))[1] for image in (long, short)]
+    need(
+        9,
+        near(before, sizes[0] / sizes[1], 0.01),
+        "`before`: the length of the 1 over that of the 21, in the images as they are.",
+    )
+    need(9, near(after, squares[0] / squares[1], 0.01), "`after`: the same ratio, of the images squared to 96 pixels.")
+    right(
+        9,
+        f"{before:.1f} times as long, then {after:.1f} times. Size given back: {effect:+.1f} points on Q-band.",
+    )
+
+
+def together(function, places, answers, alone, read):
+    for seed in range(3):
+        logp = log_softmax(np.random.default_rng(seed).normal(size=(len(places), 2)), axis=1)
+        found = function(logp, places)
+        need(10, found is not None, "`best` returns nothing yet; it returns a class for each image.")
+        need(10, sorted(found) == sorted(places), "each place is taken once: two images are an 8 and two a 9.")
+        rows, columns = linear_sum_assignment(logp[:, places], maximize=True)
+        most = logp[rows, np.array(places)[columns]].sum()
+        worth = logp[range(len(places)), np.array(found)].sum()
+        need(
+            10,
+            near(worth, most),
+            f"another order is likelier: log-probabilities of {most:.2f} in all, yours {worth:.2f}.",
+        )
+    written(10, alone=alone, read=read)
+    labels, logp = metrics.arrays(answers)
+    logp = log_softmax(logp, axis=1)
+    count = accuracy_score(labels, logp.argmax(axis=1), normalize=False)
+    need(10, near(alone, count), "`alone`: how many of the 46 have their largest log-probability at their label?")
+    count = (karyotype.decode(logp, answers["cell"]) == labels).sum()
+    need(10, near(read, count), "`read`: how many labels of karyotype.decode(log_probabilities, cells) are right?")
+    right(10, f"Alone {alone} of {len(labels)}, read together {read}: what is surely a 9 pushes the doubtful one out.")

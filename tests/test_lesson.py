@@ -1,0 +1,131 @@
+"""The lesson: its notebooks come from one source, its checks know right from wrong, and its slides are ten."""
+
+import importlib
+import re
+import sys
+
+import matplotlib
+import nbformat
+import pytest
+import yaml
+from nbconvert import SlidesExporter
+
+from chromolib import paths
+
+LESSON = paths.ROOT / "lesson"
+sys.path.insert(0, str(LESSON))
+
+make = importlib.import_module("make")
+matplotlib.use("Agg")
+
+
+def committed(name):
+    return nbformat.read(LESSON / f"{name}.ipynb", as_version=4)
+
+
+def sources(notebook):
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+def run(notebook, display=print):
+    """Run the code cells of a notebook in this process: yields (number of the exercise, AssertionError or None)."""
+    names = {"display": display}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            flaw = None
+            try:
+                exec(compile(cell.source, cell.id, "exec"), names)
+            except AssertionError as error:
+                flaw = str(error)
+            if cell.source.startswith("checks."):
+                yield flaw
+
+
+@pytest.mark.parametrize(("name", "solved"), [("exercises", False), ("solutions", True)])
+def test_it_is_made_from_the_source(name, solved):
+    assert sources(committed(name)) == sources(make.made(solved)), "run python lesson/make.py"
+
+
+def test_a_solution_leaves_the_task_and_the_names():
+    solution = "# YOUR CODE: a function\n# of x\ndef f(x, y=1):\n    return x\n\n\n_a = 2\nb, c = 3, f(_a)"
+    assert make.asked(solution) == "# YOUR CODE: a function\n# of x\ndef f(x, y=1): ...\n\n\nb = ...\nc = ..."
+    assert make.asked("# YOUR CODE\nd = {'a': 1}") == "# YOUR CODE\nd = ..."
+
+
+def test_the_solutions_pass_every_check(capsys):
+    """And what they print is what the committed notebook shows."""
+    assert list(run(make.made(solved=True))) == [None] * 10
+    shown = [
+        output["text"]
+        for cell in committed("solutions").cells
+        for output in cell.get("outputs", [])
+        if "text" in output
+    ]
+    right = re.findall(r"Exercise \d+: right\. .*\n", "".join(shown))
+    assert len(right) == 10
+    assert right == re.findall(r"Exercise \d+: right\. .*\n", capsys.readouterr().out), "run python lesson/make.py"
+
+
+def test_the_students_notebook_asks_for_every_answer():
+    flaws = list(run(make.made(solved=False)))
+    assert [flaw.split(":")[0] for flaw in flaws] == [f"Exercise {number}" for number in range(1, 11)]
+    for flaw in flaws:
+        assert "YOUR CODE" in flaw or "returns nothing yet" in flaw
+
+
+MISTAKES = yaml.safe_load((LESSON / "mistakes.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    """Of each exercise the names before its solution, and its check: {number: (names, source of the check)}."""
+    found, names, number = {}, {"display": print}, 0
+    for cell in make.made(solved=True).cells:
+        if cell.source.startswith("## Exercise"):
+            number += 1
+        elif cell.source.startswith("checks."):
+            found[number] = (found[number], cell.source)
+        elif "solution" in cell.metadata.get("tags", []):
+            found[number] = dict(names)  # later cells leave these as they are
+        elif cell.cell_type == "code":
+            exec(cell.source, names)
+    return found
+
+
+@pytest.mark.parametrize("number", MISTAKES)
+def test_a_wrong_answer_is_told_what_is_wrong_with_it(prepared, number):
+    names, check = prepared[number]
+    for mistake in MISTAKES[number]:
+        own = dict(names)
+        exec(mistake["answer"], own)
+        with pytest.raises(AssertionError, match=f"^Exercise {number}: .*{mistake['says']}"):
+            exec(check, own)
+
+
+def test_every_exercise_has_a_wrong_answer():
+    assert list(MISTAKES) == list(range(1, 11))
+
+
+@pytest.fixture(scope="module")
+def slides():
+    return committed("slides")
+
+
+def test_the_slides_are_ten(slides):
+    """They are converted without a network."""
+    page, _ = SlidesExporter(exclude_input=True).from_notebook_node(slides)
+    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in slides.cells]
+    assert kinds.count("slide") == page.count("<section><section") == 10
+    assert "display(" not in page and "data:image/png" in page
+
+
+def test_the_slides_show_the_numbers_of_the_tables(slides):
+    """What they say is computed again here."""
+    said = []
+    names = {"display": lambda text: said.append(text.data)}
+    for cell in slides.cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    data = [output["data"] for cell in slides.cells for output in cell.get("outputs", [])]
+    assert len(said) == 5
+    assert said == [part["text/markdown"] for part in data if "text/markdown" in part], "run python lesson/make.py"
