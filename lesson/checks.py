@@ -63,7 +63,8 @@ def balance(labels, share_y, accuracy):
 def leak(images, cells, leaked, fold_of):
     written(3, leaked=leaked)
     test, train = (images[images["fold"] == fold] for fold in (0, 1))
-    truth = 100 * np.mean([cell in set(train["cell"]) for cell in test["cell"]])
+    seen = set(train["cell"])
+    truth = 100 * np.mean([cell in seen for cell in test["cell"]])
     need(3, near(leaked, truth, 0.01), "`leaked`: of the images of fold 0, in per cent, those whose cell is in fold 1.")
     folds = fold_of(list(cells))
     need(3, folds is not None, "`fold_of` returns nothing yet; it takes cell names and returns a number for each.")

@@ -129,3 +129,8 @@ def test_the_slides_show_the_numbers_of_the_tables(slides):
     data = [output["data"] for cell in slides.cells for output in cell.get("outputs", [])]
     assert len(said) == 5
     assert said == [part["text/markdown"] for part in data if "text/markdown" in part], "run python lesson/make.py"
+
+
+def test_every_link_of_the_plan_leads_somewhere():
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", (LESSON / "README.md").read_text(encoding="utf-8")):
+        assert (LESSON / target).exists(), target
