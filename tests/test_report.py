@@ -118,6 +118,7 @@ def test_the_answer_gives_the_numbers_and_what_they_are_about(results):
 def test_holm_has_the_last_word_and_other_tables_may_hold_the_control(results):
     report.save_table(gains((*Q, *UP), pooled_p_holm=0.051), "small", "gains")
     assert "<strong>Not shown</strong>" in said(results)
+    assert "no clear difference after Holm’s correction" in said(results)
     report.save_table(gains((*Q, *UP)), "small", "gains")
     report.save_table(gains((*CONTROLS[0], *OPEN)), "small", "second_step")
     assert "Beside the matched control" in said(results) and "on Q-band +0.5 points" in said(results)
