@@ -58,9 +58,11 @@ def code(notebook):
 
 
 def library():
-    """Digest of the library's code without comments. Tables follow it; a training, which costs hours, does not."""
+    """Digest of the library's code and data sets, without comments. Tables follow it; a training, hours long, does not."""
     modules = sorted((paths.ROOT / "chromolib").glob("*.py"))
-    return hashlib.sha256("".join(ast.dump(ast.parse(module.read_bytes())) for module in modules).encode()).hexdigest()
+    parts = [ast.dump(ast.parse(module.read_bytes())) for module in modules]
+    parts.append(str(parameters.load(paths.PARAMETERS / "sources.yaml")))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def settings(notebook, names):

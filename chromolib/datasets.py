@@ -1,4 +1,4 @@
-"""Data sets as square grey images with labels and cells: those of `SOURCES`, and one's own (`chromolib.own`).
+"""Data sets as square grey images with labels and cells: the study's (parameters/sources.yaml) and one's own (`own`).
 
 Chromosomes are padded with black and resized to squares [paper], photographs are cut to squares, once; the squares are
 kept in the cache folder and mapped into memory from then on. What is irregular in a set is said in its `report`,
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from chromolib import archives, fetch, files, images, own, parameters, paths
+from chromolib import CLASSES, archives, fetch, files, images, own, parameters, paths
 from chromolib.errors import StudyError
 
 _FORMAT = 3  # raise it when the same files would give other squares: older caches are then left alone
@@ -31,9 +31,6 @@ QUIET = 5  # seconds after which reading shows its progress
 _AHEAD = 64  # images read before they are decoded, for all cores together
 
 PRESENTATIONS = ("square", "crop", "canvas", "both", "inverted", "reduced_64", "reduced_48", "reduced_32")
-
-_FROM_ZERO = {str(label): label for label in range(24)}
-_FROM_ONE = {str(label + 1): label for label in range(24)}  # 23 = X, 24 = Y
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,20 +70,20 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set lies and how its file names are read."""
+    """Where a data set lies and how its file names are read: a row of parameters/sources.yaml, which explains it."""
 
     name: str
     stain: str
-    places: tuple[str, ...]  # names of the folder or archive in the data folder, as shell patterns
-    layout: str  # regular expression of a file's path, with (?P<class>), (?P<cell>), (?P<patient>) where known
-    example: str  # a path in this layout, for messages
-    obtain: str  # where to get it
+    places: tuple[str, ...]
+    layout: str
+    example: str
+    obtain: str
     licence: str
     classes: dict[str, int] | None = None  # name in the path -> label; None for natural images
-    strays: tuple[str, ...] = ()  # class names known to be mistakes in the set: left out and reported
-    n_images: int | None = None  # of the whole set
+    strays: tuple[str, ...] = ()
+    n_images: int | None = None
     n_cells: int | None = None
-    only_cells: tuple[str, ...] = ()  # take these cells alone
+    only_cells: tuple[str, ...] = ()
     own: str | None = None  # of an own set: "folders", or the name of its sheet; `places` is then its path
 
 
@@ -100,85 +97,16 @@ class _Entry(NamedTuple):
     patient: str | None
 
 
-# The first 65 regular cells of the whole of Pki-3, in natural order of their names: as many as CIR has, so that pki3_65
-# can stand in for it. They are listed since a folder that holds part of Pki-3 must give the same ones. [ours]
-_PKI3_65 = """
-    9700TEST.6 9700TEST.7 97002023.16 97002069.20 97002089.16 97002105.19 97002106.14 97002107.16 97002120.8
-    97002120.10 97002121.4 97002121.5 97002122.6 97002122.7 97002123.10 97002125.11 97002125.12 97002126.18
-    97002126.21 97002128.7 97002128.9 97002131.16 97002133.15 97002134.1 97002134.3 97002135.5 97002135.6
-    97002137.10 97002137.12 97002138.8 97002138.9 97002140.15 97002140.17 97002142.12 97002142.15 97002145.16
-    97002149.3 97002149.5 97002150.11 97002150.12 97002154.19 97002155.15 97002164.12 97002166.13 97002166.17
-    97002169.9 97002169.12 97002171.9 97002171.12 97002174.7 97002174.11 97002175.11 97002175.12 97002176.18
-    97002176.19 97002177.17 97002177.20 97002178.18 97002180.19 97002180.20 97002181.16 97002181.17 97002183.6
-    97002183.8 97002184.10
-""".split()  # noqa: SIM905
+def _sources():
+    """The rows of parameters/sources.yaml, as `Source`."""
+    for name, row in parameters.load(paths.PARAMETERS / "sources.yaml").items():
+        first = row.pop("first_class", None)
+        if first is not None:
+            row["classes"] = {str(first + label): label for label in range(len(CLASSES))}
+        yield Source(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
 
-_PKI3 = Source(
-    name="pki3",
-    stain="G",
-    places=("pki3*", "pki-3*", "single_clase*"),
-    layout=r"(?P<cell>(?P<patient>[^/.]+)[^/]*)/clase(?P<class>\d+)/clase(?P=class)_\d+_(?P=cell)",
-    example="single_clase/<cell>/clase23/clase23_0_<cell>",
-    obtain="BioImLab, University of Padova (Passau Giemsa set Pki-3, Ritter)",
-    licence="for research",
-    classes=_FROM_ONE,
-    strays=("25",),
-    n_images=28_136,
-    n_cells=612,
-)
 
-SOURCES = (
-    Source(
-        name="bioimlab",
-        stain="Q",
-        places=("bioimlab*", "single_chromosomes*"),
-        layout=r"(?P<cell>[^/]+)/(?P=cell) (?P<class>\d+)[ab]?\.bmp",
-        example="single_chromosomes/<cell>/<cell> 23a.bmp",
-        obtain="https://www.kaggle.com/datasets/arifmpthesis/bioimlab-chromosome-data-set-for-classification",
-        licence="public for research (Poletti 2008)",
-        classes=_FROM_ONE,
-        n_images=5_474,
-        n_cells=119,
-    ),
-    _PKI3,
-    replace(
-        _PKI3,
-        name="pki3_65",
-        n_images=65 * _CELL_SIZE,
-        n_cells=65,
-        only_cells=tuple(f"{cell}.tiff" for cell in _PKI3_65),
-    ),
-    Source(
-        name="cir",
-        stain="G",
-        places=("cir-net*", "cir.*", "cir", "origin*"),
-        layout=r"origin/[^/]+\.\d+\.(?P<class>\d+)\.tiff?",
-        example="data/origin.tar.gz with origin/<id><time>.<fraction>.<label>.tiff",
-        obtain="https://github.com/CloudDataLab/CIR-Net",
-        licence="research, non-commercial, cite the paper",
-        classes=_FROM_ZERO,
-        n_images=2_986,
-    ),
-    Source(
-        name="imagenette",
-        stain="natural",
-        places=("imagenette2-160*",),
-        layout=r"(?:train|val)/n\d{8}/[^/]+\.JPEG",
-        example="imagenette2-160/train/n01440764/<name>.JPEG",
-        obtain="https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz",
-        licence="Apache-2.0 (fastai)",
-        n_images=13_394,
-    ),
-    Source(
-        name="imagenet_sample",
-        stain="natural",
-        places=("imagenet-sample*", "imagenet_sample*"),
-        layout=r".+\.(?i:jpe?g|png)",
-        example="imagenet-sample/<name>.JPEG",
-        obtain="any folder or tar of photographs of your own",
-        licence="that of the photographs",
-    ),
-)
+SOURCES = tuple(_sources())
 _BY_NAME = {source.name: source for source in SOURCES}
 _EMBEDDED = {"synthetic_g": "G", "synthetic_q": "Q", "photographs": "natural"}
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -21,9 +22,16 @@ _APPROACHES = ("scratch", "imagenet", "two_step", "intermediate", "imagenet_doub
 APPROACH_COLOURS = dict(zip(_APPROACHES, PALETTE, strict=False))
 DOMAIN_COLOURS = defaultdict(lambda: PALETTE[3], {"G": PALETTE[0], "Q": PALETTE[1], "natural": PALETTE[2]})
 
-sns.set_theme(
-    style="ticks", font_scale=0.95, rc={"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False}
-)
+sns.set_theme(style="ticks", font_scale=0.95)
+plt.rcParams |= {"figure.dpi": 80, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+
+
+def _colour(approach):
+    return APPROACH_COLOURS.get(approach, "0.4")
+
+
+def _words(task):
+    return task.replace("_", "-").capitalize()
 
 
 def _show(axis, image, title=None, **options):
@@ -33,9 +41,24 @@ def _show(axis, image, title=None, **options):
         axis.set_title(title, fontsize=10)
 
 
-def _finish(figure):
+def _panels(titles, height, width=4.9, **options):
+    """A row of panels, one below each title: the figure and its axes."""
+    size = (width * len(titles), height)
+    figure, axes = plt.subplots(1, len(titles), figsize=size, squeeze=False, **options)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, loc="left", fontsize=10)
+    return figure, axes[0]
+
+
+def _points(axis, x, y, spans, horizontal=False, **style):
+    """Points with their intervals; `spans`: (n, 2), the ends of each."""
+    lengths = np.abs(np.transpose(spans) - np.asarray(x if horizontal else y))  # (2, n)
+    axis.errorbar(x, y, **{"xerr" if horizontal else "yerr": lengths}, **({"capsize": 3} | style))
+
+
+def _finish(figure, rect=None):
     """Lay out, and take the figure from pyplot's hands, so that a notebook shows it once."""
-    figure.tight_layout()
+    figure.tight_layout(rect=rect)
     plt.close(figure)
     return figure
 
@@ -147,22 +170,12 @@ def _sheet(images, grid):
 
 def class_balance(sets):
     """Images of each class as bars, a colour a data set."""
-    figure, axis = plt.subplots(figsize=(10, 3.2))
-    places, width = np.arange(len(CLASSES)), 0.8 / len(sets)
-    for number, data in enumerate(sets):
-        counts = np.bincount(data.labels, minlength=len(CLASSES))
-        label = f"{data.name} ({data.stain}-band)"
-        axis.bar(
-            places + (number - (len(sets) - 1) / 2) * width,
-            counts,
-            width,
-            color=DOMAIN_COLOURS[data.stain],
-            label=label,
-        )
-    axis.set(xlabel="class", ylabel="images", xlim=(-0.6, 23.6))
-    axis.set_xticks(places, CLASSES)
-    axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
-    return _finish(figure)
+    counts = {f"{data.name} ({data.stain}-band)": np.bincount(data.labels, minlength=len(CLASSES)) for data in sets}
+    colours = [DOMAIN_COLOURS[data.stain] for data in sets]
+    table = pd.DataFrame(counts, CLASSES)
+    axis = table.plot.bar(figsize=(10, 3.2), width=0.8, color=colours, rot=0, xlabel="class", ylabel="images")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2)
+    return _finish(axis.figure)
 
 
 def length_and_area(sets, tables):
@@ -175,7 +188,7 @@ def length_and_area(sets, tables):
         _by_class(right, data, table["area"])
     left.set(xlabel="chromosome's longer side (% of the square's)", ylabel="images (%)")
     right.set(xlabel="class", ylabel="area covered (% of the square)", ylim=(0, None))
-    left.legend(frameon=False)
+    left.legend()
     return _finish(figure)
 
 
@@ -197,7 +210,7 @@ def intensity_and_sharpness(sets, tables):
         _by_class(right, data, table["sharpness"])
     left.set(xlabel="grey level (0 black, 255 white)", ylabel="pixels of chromosomes (%)", xlim=(0, 255))
     right.set(xlabel="class", ylabel="variance of the Laplacian", yscale="log")
-    left.legend(frameon=False)
+    left.legend()
     return _finish(figure)
 
 
@@ -254,8 +267,8 @@ def distances_and_kernels(features, bandwidths, count=400):
     axis.set(xlabel="distance between two images' features", ylabel="density of pairs", xlim=(0, bins[-1]))
     kernel.set(ylabel="kernel", ylim=(0, 1.02))
     kernel.spines["right"].set_visible(True)
-    for part, place in ((axis, (1.12, 1)), (kernel, (1.12, 0.6))):
-        part.legend(frameon=False, loc="upper left", bbox_to_anchor=place)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.12, 1))
+    kernel.legend(loc="upper left", bbox_to_anchor=(1.12, 0.6))
     return _finish(figure)
 
 
@@ -268,7 +281,7 @@ def feature_map(features, sets):
         axis.scatter(*pca.transform(part).T, s=8, alpha=0.4, linewidth=0, color=DOMAIN_COLOURS[domain], label=label)
     share = 100 * pca.explained_variance_ratio_
     axis.set(xlabel=f"first axis ({share[0]:.0f} % of the variance)", ylabel=f"second axis ({share[1]:.0f} %)")
-    axis.legend(frameon=False, markerscale=2.5)
+    axis.legend(markerscale=2.5)
     return _finish(figure)
 
 
@@ -278,14 +291,14 @@ def similarities(table, paper):
     pairs = list(paper)
     for number, (reading, rows) in enumerate(table.groupby("bandwidth", sort=False)):
         rows = rows.set_index("pair").loc[pairs]
-        spans = np.abs(rows[["low", "high"]].to_numpy().T - rows["mmd2"].to_numpy())
         height = np.arange(len(pairs)) + 0.2 * (number - 1)
-        axis.errorbar(rows["mmd2"], height, xerr=spans, fmt="o", capsize=3, color=PALETTE[number], label=reading)
+        style = {"fmt": "o", "color": PALETTE[number], "label": reading}
+        _points(axis, rows["mmd2"], height, rows[["low", "high"]], horizontal=True, **style)
     axis.plot(list(paper.values()), np.arange(len(pairs)) - 0.35, "x", color="black", label="the paper's")
     axis.set_yticks(range(len(pairs)), pairs)
     axis.invert_yaxis()
     axis.set(xlabel="MMD² with 95 % interval", xlim=(0, None))
-    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return _finish(figure)
 
 
@@ -298,7 +311,7 @@ def margins(table):
             axis.plot(part["factor"], part["margin"], style, color=PALETTE[number], label=f"{size} images, {name}")
     axis.set_xscale("log", base=2)
     axis.set(xlabel="σ² as a multiple of the median heuristic's", ylabel="margin of G-Q in MMD²")
-    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return _finish(figure)
 
 
@@ -330,21 +343,18 @@ def learning_curves(history, scores, adam_epochs):
     for axis in (left, right):
         axis.axvline(adam_epochs + 0.5, color="0.7", linewidth=1)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend(frameon=False)
+        axis.legend()
     return _finish(figure)
 
 
 def confusion(counts):
     """Confusion matrix (24, 24) of counts, rows true, shown in per cent of the row; numbers from 1 % on."""
-    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, axis = plt.subplots(figsize=(9.5, 8))
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)  # (24, 24)
     text = np.where(share >= 1, np.round(share).astype(int).astype(str), "")
-    bar = {"label": "% of the true class"}
-    sns.heatmap(
-        share, annot=text, fmt="", annot_kws={"size": 8}, cmap="cividis", vmin=0, vmax=100, square=True, cbar_kws=bar,
-        xticklabels=CLASSES, yticklabels=CLASSES, ax=axis,
-    )  # fmt: skip
-    axis.set(xlabel="predicted class", ylabel="true class")
+    table = pd.DataFrame(share, CLASSES, CLASSES).rename_axis(index="true class", columns="predicted class")
+    style = {"cmap": "cividis", "vmin": 0, "vmax": 100, "square": True, "cbar_kws": {"label": "% of the true class"}}
+    figure, axis = plt.subplots(figsize=(9.5, 8))
+    sns.heatmap(table, annot=text, fmt="", annot_kws={"size": 8}, xticklabels=1, yticklabels=1, ax=axis, **style)
     axis.tick_params(axis="y", rotation=0)
     return _finish(figure)
 
@@ -354,8 +364,7 @@ def f1_per_class(f1, labels):
     counts = np.bincount(labels, minlength=len(CLASSES))
     figure, axis = plt.subplots(figsize=(10, 3.2))
     axis.bar(CLASSES, 100 * np.nan_to_num(f1), color=PALETTE[0])
-    for position, (height, count) in enumerate(zip(np.nan_to_num(f1), counts, strict=True)):
-        axis.annotate(count, (position, 100 * height), (0, 2), textcoords="offset points", ha="center", fontsize=9)
+    axis.bar_label(axis.containers[0], counts, padding=2, fontsize=9)
     axis.set(xlabel="class", ylabel="F1 (%)", ylim=(0, 108), xlim=(-0.6, 23.6))
     return _finish(figure)
 
@@ -366,14 +375,14 @@ def worst_mistakes(data, predictions, count=12):
     guesses = logits.argmax(1)
     margin = logits[np.arange(len(labels)), labels] - np.logaddexp.reduce(logits, axis=1)  # log of the probability
     worst = [row for row in np.argsort(margin) if guesses[row] != labels[row]][:count]
-    place = {file: number for number, file in enumerate(data.files)}
+    number = {file: number for number, file in enumerate(data.files)}
     columns = 6
     figure, axes = plt.subplots(-(-count // columns), columns, figsize=(10, 1.95 * -(-count // columns)))
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, row in zip(axes.flat, worst, strict=False):
         title = f"{CLASSES[guesses[row]]}, is {CLASSES[labels[row]]}"
-        _show(axis, data.pictures[place[predictions["file"].iloc[row]]], title)
+        _show(axis, data.pictures[number[predictions["file"].iloc[row]]], title)
     return _finish(figure)
 
 
@@ -391,19 +400,18 @@ def performance(scores, names, tasks):
     for axis, task in zip(axes.flat, tasks, strict=True):
         rows = scores[scores["task"] == task]
         for number, approach in enumerate(approaches):
-            colour = APPROACH_COLOURS.get(approach, "0.4")
+            colour = _colour(approach)
             for row, name in enumerate(names):
                 chosen = (rows["approach"] == approach) & (rows["architecture"] == name)
                 values = 100 * rows.loc[chosen, "macro_f1"]
                 y = row + 0.8 * ((number + 0.5) / len(approaches) - 0.5)
                 axis.plot(values, [y] * len(values), "o", color=colour, markersize=5, alpha=0.7)
                 axis.plot([values.mean()], [y], "|", color=colour, markersize=15, markeredgewidth=2.5)
-        axis.set(title=task.replace("_", "-").capitalize(), xlabel="Macro-F1 (%)")
+        axis.set(title=_words(task), xlabel="Macro-F1 (%)")
         axis.set_yticks(range(len(names)), names.values())
     axes[0, 0].set_ylim(len(names) - 0.45, -0.55)  # the first network on top
-    colours = [APPROACH_COLOURS.get(approach, "0.4") for approach in approaches]
-    marks = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours]
-    axes.flat[-1].legend(marks, approaches, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    marks = [plt.Line2D([], [], marker="o", linestyle="", color=_colour(approach)) for approach in approaches]
+    axes.flat[-1].legend(marks, approaches, loc="center left", bbox_to_anchor=(1, 0.5))
     return _finish(figure)
 
 
@@ -413,7 +421,7 @@ def gain_by_size(gains, facts, tasks):
     Points of nearly equal size are moved sideways until their intervals can be told apart.
     """
     shape = {"figsize": (10, 4.4 * len(tasks)), "squeeze": False, "sharex": True, "sharey": True}
-    figure, axes = plt.subplots(len(tasks), 1, **shape)
+    figure, axes = plt.subplots(len(tasks), **shape)
     size = np.log10(1e6 * facts.set_index("architecture")["parameters_millions"])
     titles = facts.set_index("architecture")["title"]
     margin = max(0.12, 0.5 - (size.max() - size.min()) / 2)
@@ -431,12 +439,12 @@ def gain_by_size(gains, facts, tasks):
         )  # fmt: skip
         axis.plot(x, rows["gain"], "o", color="black", markersize=4, zorder=3, label="mean of the folds")
         axis.set_xlim(limits)
-        axis.set_ylabel(f"{task.replace('_', '-').capitalize()}: change in Macro-F1\n(percentage points)")
+        axis.set_ylabel(f"{_words(task)}: change in Macro-F1\n(percentage points)")
         if rows.empty:
             axis.text(0.5, 0.6, "no pair of runs to compare", transform=axis.transAxes, ha="center")
         _names_above(axis, x, titles[rows["architecture"]])
     axes.flat[-1].set_xlabel("log10 of the number of parameters")
-    axes.flat[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False, fontsize=10)
+    axes.flat[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, fontsize=10)
     return _finish(figure)
 
 
@@ -451,27 +459,25 @@ def _apart(x, gap):
 def _names_above(axis, x, names):
     """A name above the axes for each x, all apart from each other, and a line down to its x."""
     across = axis.get_xaxis_transform()
-    for place, at, name in zip(_apart(x, 0.032 * np.ptp(axis.get_xlim())), x, names, strict=True):
+    moved = _apart(x, 0.032 * np.ptp(axis.get_xlim()))  # (n,)
+    for there, at, name in zip(moved, x, names, strict=True):
         axis.axvline(at, color="0.88", linewidth=0.8, zorder=0)
-        axis.plot([at, place], [1, 1.06], color="0.7", linewidth=0.8, transform=across, clip_on=False)
-        axis.text(place, 1.07, name, transform=across, rotation=45, rotation_mode="anchor", fontsize=10)
+        axis.plot([at, there], [1, 1.06], color="0.7", linewidth=0.8, transform=across, clip_on=False)
+        axis.text(there, 1.07, name, transform=across, rotation=45, rotation_mode="anchor", fontsize=10)
 
 
 def best_and_last(scores, tasks):
     """Macro-F1 of the kept epoch against that of the last one: a panel a task, a point a network and fold."""
-    figure, axes = plt.subplots(1, len(tasks), figsize=(4.9 * len(tasks), 4.4), squeeze=False)
-    for axis, task in zip(axes.flat, tasks, strict=True):
+    figure, axes = _panels([_words(task) for task in tasks], 4.4)
+    for axis, task in zip(axes, tasks, strict=True):
         rows = scores[scores["task"] == task]
         for approach, points in rows.groupby("approach", sort=False):
-            colour = APPROACH_COLOURS.get(approach, "0.4")
-            axis.plot(
-                100 * points["last_macro_f1"], 100 * points["macro_f1"], "o", color=colour, alpha=0.75, label=approach
-            )
+            last, kept = 100 * points["last_macro_f1"], 100 * points["macro_f1"]
+            axis.plot(last, kept, "o", color=_colour(approach), alpha=0.75, label=approach)
         if len(rows):
             axis.axline((100 * rows["macro_f1"].mean(),) * 2, slope=1, color="0.6", linewidth=1, zorder=0)
-            axis.legend(frameon=False, loc="upper left")
+            axis.legend(loc="upper left")
         axis.set(xlabel="Macro-F1 at the last epoch (%)", ylabel="Macro-F1 at the kept epoch (%)")
-        axis.set_title(task.replace("_", "-").capitalize(), loc="left")
     return _finish(figure)
 
 
@@ -485,7 +491,7 @@ def class_changes(changes, tasks):
         if rows["architecture"].nunique() > 1:
             axis.plot(rows["class"], rows["change"], ".", color="0.25", markersize=4)
         axis.axhline(0, color="0.6", linewidth=1)
-        axis.set_ylabel(f"{task.replace('_', '-').capitalize()}: change in F1\n(percentage points)")
+        axis.set_ylabel(f"{_words(task)}: change in F1\n(percentage points)")
         axis.set_xlim(-0.6, len(CLASSES) - 0.4)
     axes.flat[-1].set_xlabel("class")
     figure.align_ylabels()
@@ -502,12 +508,11 @@ def coverage(table):
     axis.axhline(95, color="0.6", linewidth=1)
     axis.annotate("promised: 95 %", (0.35, 95), (0, 3), textcoords="offset points", ha="center", fontsize=9)
     for number, (name, rows) in enumerate(table.groupby("interval", sort=False)):
-        spans = 100 * np.abs(rows[["low", "high"]].to_numpy().T - rows["covers"].to_numpy())
-        style = {"fmt": "osD^"[number % 4] + "-", "color": PALETTE[number], "capsize": 3}
-        axis.errorbar(rows["fold_correlation"], 100 * rows["covers"], yerr=spans, label=name, **style)
+        style = {"fmt": "osD^"[number % 4] + "-", "color": PALETTE[number], "label": name}
+        _points(axis, rows["fold_correlation"], 100 * rows["covers"], 100 * rows[["low", "high"]], **style)
     axis.set(xlabel="correlation between the folds' differences", ylabel="intervals that hold the truth (%)")
     axis.set(ylim=(None, 101), xticks=sorted(table["fold_correlation"].unique()))
-    axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     return _finish(figure)
 
 
@@ -569,20 +574,17 @@ def protocols(table, metric="macro_f1"):
     table: as of `protocols.scores`; what was not run keeps its row, empty.
     """
     panels = list(table.groupby(["task", "architecture"], sort=False))
-    names = list(dict.fromkeys(table["protocol"]))
-    height = 0.8 + 0.42 * len(names) * -(-len(panels) // 2)
-    shape = {"figsize": (10, max(2.8, height)), "squeeze": False, "sharex": True, "sharey": True}
-    figure, axes = plt.subplots(-(-len(panels) // 2), 2, **shape)
+    names, lines = list(dict.fromkeys(table["protocol"])), -(-len(panels) // 2)
+    size = (10, max(2.8, 0.8 + 0.42 * len(names) * lines))
+    figure, axes = plt.subplots(lines, 2, figsize=size, squeeze=False, sharex=True, sharey=True)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     for axis, ((task, name), rows) in zip(axes.flat, panels, strict=False):
         rows = rows.set_index("protocol").loc[names]
-        middle, low, high = (rows[f"pooled_{metric}{end}"].astype(float) for end in ("", "_low", "_high"))
+        middle, *ends = (rows[f"pooled_{metric}{end}"].astype(float) for end in ("", "_low", "_high"))
+        style = {"fmt": "o", "color": PALETTE[0], "label": "all predictions, with 95 % interval"}
         places = np.arange(len(names))
-        axis.errorbar(
-            middle, places, xerr=[middle - low, high - middle], fmt="o", capsize=3, color=PALETTE[0],
-            label="all predictions, with 95 % interval",
-        )  # fmt: skip
+        _points(axis, middle, places, np.transpose(ends), horizontal=True, **style)
         axis.plot(rows[metric].astype(float), places, "x", color="black", zorder=3, label="mean of the folds")
         for place in places[(rows["state"] != "run").to_numpy()]:
             axis.text(0.02, place, "not run", transform=axis.get_yaxis_transform(), va="center", color="0.4")
@@ -591,10 +593,8 @@ def protocols(table, metric="macro_f1"):
         axis.set_ylim(len(names) - 0.5, -0.5)
     for axis in axes[-1]:
         axis.set_xlabel("Macro-F1 (%)" if metric == "macro_f1" else "accuracy (%)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=2, frameon=False)
-    figure.tight_layout(rect=(0, 0, 1, 0.93))
-    plt.close(figure)
-    return figure
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=2)
+    return _finish(figure, rect=(0, 0, 1, 0.93))
 
 
 def seeds_and_folds(scores, tasks):
@@ -602,40 +602,32 @@ def seeds_and_folds(scores, tasks):
 
     scores: a row per task, seed and fold, with macro_f1 as a fraction.
     """
-    figure, axes = plt.subplots(1, len(tasks), figsize=(4.9 * len(tasks), 3.6), squeeze=False)
-    for axis, task in zip(axes.flat, tasks, strict=True):
+    figure, axes = _panels([_words(task) for task in tasks], 3.6)
+    for axis, task in zip(axes, tasks, strict=True):
         rows = scores[scores["task"] == task]
         for number, (seed, points) in enumerate(rows.groupby("seed")):
             x = points["fold"] + 0.08 * (number - (rows["seed"].nunique() - 1) / 2)
-            axis.plot(
-                x, 100 * points["macro_f1"], "osD^vP"[number % 6], color=PALETTE[number % len(PALETTE)],
-                label=f"seed {seed}",
-            )  # fmt: skip
+            colour, mark = PALETTE[number % len(PALETTE)], "osD^vP"[number % 6]
+            axis.plot(x, 100 * points["macro_f1"], mark, color=colour, label=f"seed {seed}")
         axis.set(xlabel="fold", ylabel="Macro-F1 (%)", xticks=sorted(rows["fold"].unique()))
         axis.margins(x=0.3, y=0.15)
-        axis.set_title(_words(task), loc="left")
-    axes.flat[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return _finish(figure)
 
 
 def decoded_cells(cells):
     """Accuracy of each cell before and after decoding, a panel a run; `cells` as of `whole_cells.by_cell`."""
-    panels = list(cells.groupby("run", sort=False))
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.9 * len(panels), 4.4), squeeze=False)
-    for axis, (title, table) in zip(axes.flat, panels, strict=True):
+    panels = dict(list(cells.groupby("run", sort=False)))
+    kinds = {1: ("better", "o", PALETTE[0]), 0: ("same", ".", "0.6"), -1: ("worse", "v", PALETTE[3])}
+    figure, axes = _panels(panels, 4.4)
+    for axis, table in zip(axes, panels.values(), strict=True):
         share = 100 * table[["plain", "decoded"]].div(table["images"], axis=0)
-        for colour, marker, sign, name in (
-            (PALETTE[0], "o", 1, "better"),
-            ("0.6", ".", 0, "same"),
-            (PALETTE[3], "v", -1, "worse"),
-        ):
+        for sign, (name, mark, colour) in kinds.items():
             rows = share[np.sign(table["change"]) == sign]
-            label = f"{name}: {len(rows)} cells"
-            axis.plot(rows["plain"], rows["decoded"], marker, color=colour, alpha=0.7, linestyle="", label=label)
+            axis.plot(*rows.to_numpy().T, mark, color=colour, alpha=0.7, label=f"{name}: {len(rows)} cells")
         axis.axline((share["plain"].mean(),) * 2, slope=1, color="0.6", linewidth=1, zorder=0)
         axis.set(xlabel="accuracy, each image alone (%)", ylabel="accuracy, cell decoded (%)")
-        axis.set_title(title, loc="left", fontsize=10)
-        axis.legend(frameon=False, loc="lower right")
+        axis.legend(loc="lower right")
     return _finish(figure)
 
 
@@ -645,19 +637,18 @@ def similarity_and_gain(steps, tasks):
     steps: as of `transfer.steps`; a panel a target.
     """
     names = list(dict.fromkeys(steps["step"]))
-    figure, axes = plt.subplots(1, len(tasks), figsize=(10, 3.8), squeeze=False, sharex=True, sharey=True)
-    for axis, task in zip(axes.flat, tasks, strict=True):
+    titles = [f"target: {_words(task)}" for task in tasks]
+    figure, axes = _panels(titles, 3.8, width=10 / len(tasks), sharex=True, sharey=True)
+    for axis, task in zip(axes, tasks, strict=True):
         axis.axhline(0, color="0.6", linewidth=1)
         for number, step in enumerate(names):
             rows = steps[(steps["task"] == task) & (steps["step"] == step)]
-            spans = np.abs(rows[["low", "high"]].to_numpy().T - rows["gain"].to_numpy())
-            style = {"fmt": "osD"[number % 3], "color": PALETTE[number], "capsize": 4}
-            axis.errorbar(rows["mmd2"], rows["gain"], yerr=spans, label=step, **style)
+            style = {"fmt": "osD"[number % 3], "color": PALETTE[number], "capsize": 4, "label": step}
+            _points(axis, rows["mmd2"], rows["gain"], rows[["low", "high"]], **style)
         axis.set_xlabel("MMD² of source and target\n(smaller: nearer)")
         axis.margins(x=0.2)
-        axis.set_title(f"target: {_words(task)}", loc="left", fontsize=10)
-    axes[0, 0].set_ylabel("gain in Macro-F1\n(percentage points)")
-    axes.flat[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes[0].set_ylabel("gain in Macro-F1\n(percentage points)")
+    axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return _finish(figure)
 
 
@@ -669,24 +660,23 @@ def reliability(tables):
     figure, axis = plt.subplots(figsize=(5.2, 4.6))
     axis.axline((0, 0), slope=1, color="0.6", linewidth=1)
     for number, (name, table) in enumerate(tables.items()):
-        axis.plot(100 * table["confidence"], 100 * table["accuracy"], "-", color=PALETTE[number], linewidth=1)
-        areas = 200 * table["images"] / table["images"].sum()
-        axis.scatter(100 * table["confidence"], 100 * table["accuracy"], areas, color=PALETTE[number], label=name)
+        sure, right = 100 * table["confidence"], 100 * table["accuracy"]
+        axis.plot(sure, right, "-", color=PALETTE[number], linewidth=1)
+        axis.scatter(sure, right, 200 * table["images"] / table["images"].sum(), color=PALETTE[number], label=name)
     axis.set(xlabel="probability of the class taken (%)", ylabel="images right (%)", xlim=(0, 102), ylim=(0, 102))
-    axis.legend(frameon=False, loc="upper left")
+    axis.legend(loc="upper left")
     return _finish(figure)
 
 
 def risk(panels):
     """What is wrong among the surest answers; `panels`: {title: {name: `calibration.risk`}}."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.9 * len(panels), 4), squeeze=False)
-    for axis, (title, curves) in zip(axes.flat, panels.items(), strict=True):
+    figure, axes = _panels(panels, 4)
+    for axis, curves in zip(axes, panels.values(), strict=True):
         for number, (name, table) in enumerate(curves.items()):
             style = {"color": PALETTE[number % len(PALETTE)], "label": name, "drawstyle": "steps-post"}
             axis.plot(100 * table["coverage"], 100 * table["risk"], **style)
         axis.set(xlabel="answered, the surest first (%)", ylabel="of these wrong (%)", xlim=(0, 101), ylim=(0, None))
-        axis.set_title(title, loc="left", fontsize=10)
-        axis.legend(frameon=False, loc="upper left", fontsize=9)
+        axis.legend(loc="upper left", fontsize=9)
     return _finish(figure)
 
 
@@ -698,10 +688,10 @@ def hidden(normal, hidden, thresholds):
         axis.hist(values, bins, color=colour, alpha=0.6, label=f"{name}: {len(values)} cells")
     for row in thresholds.itertuples():
         axis.axvline(row.threshold, color="0.3", linewidth=1)
-        place = (row.threshold, axis.get_ylim()[1])
-        axis.annotate(f" {row.wanted_specificity:.0f} %", place, va="top", fontsize=9)
+        top = (row.threshold, axis.get_ylim()[1])
+        axis.annotate(f" {row.wanted_specificity:.0f} %", top, va="top", fontsize=9)
     axis.set(xlabel="log odds of the gain, another lost, against a normal karyotype", ylabel="cells")
-    axis.legend(frameon=False)
+    axis.legend()
     return _finish(figure)
 
 
@@ -711,20 +701,18 @@ def hidden(normal, hidden, thresholds):
 def second_step(table, tasks):
     """Each comparison's pooled gain with its 95 % interval, a panel a task; table: as of `second_step.comparisons`."""
     names = list(dict.fromkeys(table["what"]))
-    shape = {"figsize": (10, 1.2 + 0.6 * len(names)), "squeeze": False, "sharex": True, "sharey": True}
-    figure, axes = plt.subplots(1, len(tasks), **shape)
-    for axis, task in zip(axes.flat, tasks, strict=True):
+    titles, height = [_words(task) for task in tasks], 1.2 + 0.6 * len(names)
+    figure, axes = _panels(titles, height, width=10 / len(tasks), sharex=True, sharey=True)
+    for axis, task in zip(axes, tasks, strict=True):
         axis.axvline(0, color="0.6", linewidth=1)
         for number, (architecture, rows) in enumerate(table[table["task"] == task].groupby("architecture", sort=False)):
             places = np.array([names.index(what) for what in rows["what"]]) + 0.2 * number
-            ends = [rows["pooled_gain"] - rows["pooled_low"], rows["pooled_high"] - rows["pooled_gain"]]
             look = {"fmt": "osDv"[number % 4], "color": PALETTE[number], "capsize": 4, "label": architecture}
-            axis.errorbar(rows["pooled_gain"], places, xerr=ends, **look)
-        axis.set_title(_words(task), loc="left")
+            _points(axis, rows["pooled_gain"], places, rows[["pooled_low", "pooled_high"]], horizontal=True, **look)
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.set_xlabel("difference in Macro-F1 (points)")
-    axes.flat[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), frameon=False, fontsize=10)
+    axes[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), fontsize=10)
     return _finish(figure)
 
 
@@ -733,9 +721,9 @@ def curve(points, baseline="imagenet", against="two_step"):
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     for column, approach, mark in (("before", baseline, "s"), ("after", against, "o")):
         left.plot(points["cells"], points[column], f"{mark}-", color=APPROACH_COLOURS[approach], label=approach)
-    ends = [points["pooled_gain"] - points["pooled_low"], points["pooled_high"] - points["pooled_gain"]]
     right.axhline(0, color="0.6", linewidth=1)
-    right.errorbar(points["cells"], points["pooled_gain"], yerr=ends, fmt="o", capsize=4, color="black")
+    style = {"fmt": "o", "capsize": 4, "color": "black"}
+    _points(right, points["cells"], points["pooled_gain"], points[["pooled_low", "pooled_high"]], **style)
     for axis in (left, right):
         axis.set_xscale("log", base=2)
         axis.set_xticks(points["cells"], points["cells"])
@@ -744,7 +732,3 @@ def curve(points, baseline="imagenet", against="two_step"):
     right.set_ylabel(f"{against} less {baseline} (points)")
     left.legend(frameon=False)
     return _finish(figure)
-
-
-def _words(task):
-    return task.replace("_", "-").capitalize()

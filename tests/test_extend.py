@@ -20,10 +20,10 @@ ARCHITECTURE = {
     "parameters/architecture/resnet18.yaml": ("", "architecture: resnet18\nadam_learning_rate: 1.0e-4 # [ours]\n"),
 }
 DATASET = {
-    "chromolib/datasets.py": (
-        "SOURCES = (\n",
-        'SOURCES = (\n    Source(name="r_set", stain="R", places=("r_set*",), obtain="a drawer", licence="none",\n'
-        '        layout=r"(?P<cell>[^/]+)/(?P<class>\\d+)_\\d+", classes=_FROM_ONE, example="r_set/1/23_0.png"),\n',
+    "parameters/sources.yaml": (
+        "bioimlab:\n",
+        "r_set:\n  stain: R\n  places: [r_set*]\n  obtain: a drawer\n  licence: none\n  first_class: 1\n"
+        "  layout: '(?P<cell>[^/]+)/(?P<class>\\d+)_\\d+'\n  example: r_set/1/23_0.png\n\nbioimlab:\n",
     ),
     "README.md": ("| `cir` |", "| `r_set` | R | unknown | `r_set*` | a drawer |\n| `cir` |"),
     "parameters/profile/mine.yaml": ("", "profile: mine\nq_band: r_set # [ours]\n"),
