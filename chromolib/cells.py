@@ -23,14 +23,14 @@ _ANEUPLOID |= {f"47,{sex},+{name}" for sex in ("XX", "XY") for name in CLASSES[:
 _CERTAIN = karyotype.Priors(gained=0, foreign=0)  # a gain is one, so that likelihoods alone are compared
 
 
-def answers(found, profile, data):
+def answers(results, profile, data):
     """Answers of the runs of a `runs.Results` whose cells are known: {(task, architecture, approach, way): table}.
 
-    way: "network", and "network and size" for the tasks of `data`, {task: Dataset}. Rows are those of `found`.
+    way: "network", and "network and size" for the tasks of `data`, {task: Dataset}. Rows are those of `results`.
     StudyError where there is none.
     """
     read = {}
-    for key, rows in found.predictions.items():
+    for key, rows in results.predictions.items():
         if tables.groups(rows) is None:
             continue
         for way, images in zip(WAYS, [None, data[key[0]]] if key[0] in data else [None], strict=False):
@@ -41,7 +41,7 @@ def answers(found, profile, data):
     return read
 
 
-def calibrated(found, read):
+def calibrated(results, read):
     """Expected calibration error before and after reading, in per cent of probability: DataFrame, a row a run and way.
 
     before: of the network's own probabilities. log_loss: mean of -log P(true class), which the weights were chosen by,
@@ -50,7 +50,7 @@ def calibrated(found, read):
     rows = []
     for key, table in read.items():
         labels, after = metrics.arrays(table)
-        before = log_softmax(metrics.arrays(found.predictions[key[:3]])[1], axis=1)
+        before = log_softmax(metrics.arrays(results.predictions[key[:3]])[1], axis=1)
         row = dict(zip(KEY, key, strict=True)) | {"images": len(table)}
         for name, values in (("before", before), ("after", after)):
             row[f"error_{name}"] = 100 * calibration.expected_error(calibration.reliability(values, labels))
@@ -76,14 +76,14 @@ def judged(table, min_log_odds=3.0):
     whole_plain, whole, named_plain, named: whether all images and the karyotype are right, alone and as called;
     outcome: "named, sure" and so on.
     """
-    labels, found = metrics.arrays(table)
-    cells = table["cell"].to_numpy()
-    called, calls = karyotype.read(found, cells, min_log_odds)
-    guesses = {"plain": found.argmax(axis=1), "decoded": karyotype.decode(found, cells), "called": called}
-    right = pd.DataFrame({name: guess == labels for name, guess in guesses.items()}).groupby(cells).sum()
+    labels, logits = metrics.arrays(table)  # (n,), (n, 24)
+    names = table["cell"].to_numpy()
+    called, calls = karyotype.read(logits, names, min_log_odds)
+    guesses = {"plain": logits.argmax(axis=1), "decoded": karyotype.decode(logits, names), "called": called}
+    right = pd.DataFrame({name: guess == labels for name, guess in guesses.items()}).groupby(names).sum()
     counts = {"truth": labels, "counted": guesses["plain"]}
-    texts = {name: pd.Series(values).groupby(cells).agg(_counted) for name, values in counts.items()}
-    group = pd.Series(table[tables.groups(table)].to_numpy()).groupby(cells).first()
+    texts = {name: pd.Series(values).groupby(names).agg(_counted) for name, values in counts.items()}
+    group = pd.Series(table[tables.groups(table)].to_numpy()).groupby(names).first()
     calls = calls.set_index("cell").join(right).assign(**texts, group=group)
     calls = calls[calls["n_images"].isin(karyotype.SIZES)].reset_index()
     outcome = np.where(calls["karyotype"] == calls["truth"], "named", "not named")
@@ -137,8 +137,8 @@ def differences(judgements, draws=10_000, seed=0):
         both = a.merge(b, on=["cell", "group"], suffixes=("_a", "_b"))
         names = {"task": first[0], "architecture": first[1], "from": ", ".join(first[2:]), "to": ", ".join(second[2:])}
         for what in ("plain", "decoded", "whole", "named"):
-            images = both["n_images_a"] if what in ("plain", "decoded") else 1  # counts of images become shares
-            change = (both[f"{what}_b"].astype(float) - both[f"{what}_a"].astype(float)) / images
+            of = both["n_images_a"] if what in ("plain", "decoded") else 1  # counts of images become shares
+            change = (both[f"{what}_b"].astype(float) - both[f"{what}_a"].astype(float)) / of
             rows.append(names | {"what": what} | _share("change", change, both["group"], draws, seed))
     return pd.DataFrame(rows, columns=["task", "architecture", "from", "to", "what", *columns("change")])
 
@@ -184,9 +184,9 @@ def evidence(table, chromosome="21"):
 
     A gain of `chromosome` with another lost in preparation; see `karyotype.constitutions`. Priors only shift it.
     """
-    found = karyotype.constitutions(metrics.arrays(table)[1], table["cell"], _CERTAIN)
+    born = karyotype.constitutions(metrics.arrays(table)[1], table["cell"], _CERTAIN)
     gained = [f"47,{sex},+{chromosome}" for sex in ("XX", "XY")]
-    return found[gained].max(axis=1) - found[list(karyotype.NORMAL)].max(axis=1)
+    return born[gained].max(axis=1) - born[list(karyotype.NORMAL)].max(axis=1)
 
 
 def sensitivity(normal, hidden, specificities=(0.95, 0.99)):
@@ -220,19 +220,19 @@ def search(table, hides, chromosome="21"):
         return pd.Series(dtype=float), pd.Series(dtype=float), pd.DataFrame(columns=["by", "sensitivity"])
     healthy = normal_cells(table)
     normal, hidden = evidence(healthy, chromosome), evidence(hides, chromosome)
-    found = sensitivity(normal, hidden).assign(by="odds")
+    weighed = sensitivity(normal, hidden).assign(by="odds")
     counted = pd.DataFrame([{"by": "counting three or more"} | counting(healthy, hides, chromosome)])
-    return normal, hidden, pd.concat([found, counted], ignore_index=True)
+    return normal, hidden, pd.concat([weighed, counted], ignore_index=True)
 
 
 def risks(read, judgements):
     """`calibration.risk` of all answers: {"images": {name: table}, "cells": {name: table}}; cells by their log odds."""
     panels = {"images": {}, "cells": {}}
     for key, table in read.items():
-        labels, found = metrics.arrays(table)
-        name, cells = ", ".join(key[2:]), judgements[key]
-        panels["images"][name] = calibration.risk(found.max(axis=1), found.argmax(axis=1) == labels)
-        panels["cells"][name] = calibration.risk(cells["log_odds"], cells["named"])
+        labels, logits = metrics.arrays(table)
+        name, calls = ", ".join(key[2:]), judgements[key]
+        panels["images"][name] = calibration.risk(logits.max(axis=1), logits.argmax(axis=1) == labels)
+        panels["cells"][name] = calibration.risk(calls["log_odds"], calls["named"])
     return panels
 
 
@@ -242,10 +242,10 @@ def doubtful(table, cell):
     alone: the likeliest class of the image by itself, and its probability in per cent; called: as the cell is read.
     """
     rows = table[table["cell"] == cell]
-    labels, found = metrics.arrays(rows)
-    called = karyotype.read(found, rows["cell"])[0]
+    labels, logits = metrics.arrays(rows)
+    called = karyotype.read(logits, rows["cell"])[0]
     names = np.array([*CLASSES, "no chromosome"])
-    alone = found.argmax(axis=1)
+    alone = logits.argmax(axis=1)
     shown = {"file": rows["file"], "label": names[labels], "alone": names[alone], "called": names[called]}
-    shown = pd.DataFrame(shown).assign(probability=100 * np.exp(found.max(axis=1)))
+    shown = pd.DataFrame(shown).assign(probability=100 * np.exp(logits.max(axis=1)))
     return shown[(alone != labels) | (called != labels)].reset_index(drop=True)

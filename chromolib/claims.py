@@ -10,6 +10,7 @@ hold together with 95 % (Bonferroni); else a claim of many parts would be contra
 
 import functools
 import itertools
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ _PAPER = ("q_band", "g_band", "natural", "embedder", "image_size", "epochs", "fo
 
 
 class _Number(NamedTuple):
-    """One number to measure: a part of a claim at one place of its grid."""
+    """One number to measure: a part of a claim for one task, network, approach or bandwidth."""
 
     part: dict
     task: str | None = None
@@ -55,21 +56,21 @@ class _Number(NamedTuple):
         """The runs that it is made of, in sets of which each counts as a whole: [[(task, architecture, approach)]]."""
         approaches = [self.approach, *([self.part["baseline"]] if "baseline" in self.part else [])]
         if self.measure == "contrast":
-            places, approaches = [*_signs(self.part)], [*self.part["approaches"], self.part["baseline"]]
-            names = dict.fromkeys(name for _, name in places)
-            return [[(*place, how) for place in places if place[1] == name for how in approaches] for name in names]
+            approaches = [*self.part["approaches"], self.part["baseline"]]
+            by_network = {}
+            for task, network in _signs(self.part):
+                by_network.setdefault(network, []).extend((task, network, approach) for approach in approaches)
+            return list(by_network.values())
         names = self.part["architectures"] if self.measure == "correlation" else [self.architecture]
         return [[(self.task, name, how) for how in approaches] for name in names]
 
     def there(self, evidence):
         """Of `sets`, those that are there; empty where they are too few for a number."""
-        found = [keys for keys in self.sets() if all(key in evidence.predictions for key in keys)]
-        if self.measure == "correlation":
-            return found if len(found) >= _AT_LEAST else []
-        if self.measure == "contrast":
-            sides = {_signs(self.part)[key[:2]] for keys in found for key in keys}
-            return found if len(sides) == 2 else []
-        return found
+        there = [keys for keys in self.sets() if evidence.predictions.keys() >= set(keys)]
+        if self.measure == "correlation" and len(there) < _AT_LEAST:
+            return []
+        sides = {_signs(self.part)[key[:2]] for keys in there for key in keys} if self.measure == "contrast" else ()
+        return [] if len(sides) == 1 else there
 
     def keys(self, evidence):
         return list(itertools.chain(*self.there(evidence)))
@@ -79,7 +80,7 @@ def _signs(part):
     """The gains of a contrast: {(task, architecture): 1, or -1 where it is subtracted}."""
     less = part | part["minus"]
     both = [(sign, itertools.product(side["tasks"], side["architectures"])) for sign, side in ((1, part), (-1, less))]
-    return {place: sign for sign, places in both for place in places}
+    return {pair: sign for sign, pairs in both for pair in pairs}
 
 
 def load(file=None):
@@ -155,7 +156,7 @@ def _numbers(part, evidence):
     if part["measure"] == "contrast":
         return [_Number(part)]
     names = [None] if part["measure"] == "correlation" else part["architectures"]
-    return [_Number(part, *place) for place in itertools.product(part["tasks"], names, part["approaches"])]
+    return [_Number(part, *run) for run in itertools.product(part["tasks"], names, part["approaches"])]
 
 
 def _there(number, evidence):
@@ -165,31 +166,27 @@ def _there(number, evidence):
 def _measure(number, evidence, level, draws, seed):
     if not _there(number, evidence):
         return None
-    return _MEASURES[number.measure](number, evidence, level, draws, seed)
+    function, _ = _MEASURES[number.measure]
+    return function(number, evidence, level, draws, seed)
 
 
 # Measures: each takes a number whose runs are there, and gives an Interval at `level`, or None
 
 
-def _level(number, evidence, level, draws, seed):
-    return _contrast(dict.fromkeys(number.keys(evidence), 1), evidence, level, draws, seed)
+def _weights(number, evidence):
+    """The runs of a level, a gain, or a contrast of mean gains, with the weight of each in it: {key: weight}."""
+    keys = number.keys(evidence)
+    weights = {key: -1 if key[2] == number.part.get("baseline") else 1 for key in keys}
+    if number.measure != "contrast":
+        return weights
+    sides = {key: _signs(number.part)[key[:2]] for key in keys}
+    gains = {side: runs / 2 for side, runs in Counter(sides.values()).items()}  # each gain is of two runs
+    return {key: weights[key] * sides[key] / gains[sides[key]] for key in keys}
 
 
-def _gain(number, evidence, level, draws, seed):
-    return _contrast(dict(zip(number.keys(evidence), (1, -1), strict=True)), evidence, level, draws, seed)
-
-
-def _gains(number, evidence, level, draws, seed):
-    """Of a contrast: the mean of the gains on one side less that on the other."""
-    keys, signs = number.keys(evidence), _signs(number.part)
-    many = {sign: sum(signs[key[:2]] == sign for key in keys) / 2 for sign in (1, -1)}  # gains, each of two runs
-    weights = {key: signs[key[:2]] / many[signs[key[:2]]] for key in keys}
-    after = {key: weight if key[2] != number.part["baseline"] else -weight for key, weight in weights.items()}
-    return _contrast(after, evidence, level, draws, seed)
-
-
-def _contrast(weights, evidence, level, draws, seed):
-    """`statistics.contrast` of the runs {key: weight}, in points, over all seeds that have them; tasks apart."""
+def _contrast(number, evidence, level, draws, seed):
+    """`statistics.contrast` of the runs, in points, over all seeds that have them; tasks apart."""
+    weights = _weights(number, evidence)
     seeds, parts = _seeds(weights, evidence), {}
     for key, weight in weights.items():
         tables_of_run = [predictions[key] for predictions in seeds]
@@ -238,14 +235,14 @@ def _margin(number, evidence, level, draws, seed):
     return Interval(margin, others[low].min() - own[high], others[high].min() - own[low])
 
 
-_MEASURES = {
-    "macro_f1": _level,
-    "gain": _gain,
-    "contrast": _gains,
-    "sd": _sd,
-    "correlation": _correlation,
-    "mmd2": _margin,
-    "coral": _margin,
+_MEASURES = {  # name -> its function, and what a part with it has besides measure, paper and holds
+    "macro_f1": (_contrast, _LISTS),
+    "gain": (_contrast, _LISTS | {"baseline"}),
+    "contrast": (_contrast, _LISTS | {"baseline", "minus"}),
+    "sd": (_sd, _LISTS),
+    "correlation": (_correlation, _LISTS | {"baseline"}),
+    "mmd2": (_margin, set()),
+    "coral": (_margin, set()),
 }
 _ENDS = {"mmd2": ("low", "high"), "coral": ("coral_low", "coral_high")}  # columns of table 1
 _SIMILARITY = tuple(_ENDS)
@@ -335,13 +332,9 @@ def _replaced(run, paper, evidence):
     used = {}
     for key in _keys(run, evidence):
         settings = evidence.records[key]["parameters"]
-        seen = {
-            key[0]: evidence.records[key]["data"]["name"],
-            "epochs": settings["adam_epochs"] + settings["sgd_epochs"],
-        }
-        seen |= {"folds": len(settings["folds"])} | {
-            name: settings[name] for name in ("image_size", "folds_by", "select_on")
-        }
+        seen = {name: settings[name] for name in ("image_size", "folds_by", "select_on")}
+        seen |= {key[0]: evidence.records[key]["data"]["name"], "folds": len(settings["folds"])}
+        seen |= {"epochs": settings["adam_epochs"] + settings["sgd_epochs"]}
         for name, value in seen.items():
             used.setdefault(name, set()).add(value)
     if any(number.measure in _SIMILARITY for number, _ in run):
@@ -353,13 +346,8 @@ def _replaced(run, paper, evidence):
 
 
 def _check(where, part):
-    wanted = {"measure", "paper", "holds"}
-    if part.get("measure") not in _SIMILARITY:
-        wanted |= _LISTS
-    if part.get("measure") in ("gain", "correlation", "contrast"):
-        wanted |= {"baseline"}
-    if part.get("measure") == "contrast":
-        wanted |= {"minus"}
+    _, further = _MEASURES.get(part.get("measure"), (None, _LISTS))
+    wanted = {"measure", "paper", "holds"} | further
     if part.keys() != wanted:
         raise StudyError(f"{where}: a part has {', '.join(sorted(part))}; needed are {', '.join(sorted(wanted))}")
     tasks = parameters.tasks(parameters.known())

@@ -81,15 +81,15 @@ def read(log_probabilities, cells, min_log_odds=3.0, priors=None):
     for cell, members in _members(cells):
         row = {"cell": cell, "n_images": len(members), "karyotype": "?", "runner_up": "?", "log_odds": 0.0}
         if len(members) in SIZES:
-            worth = _worth(log_probabilities[members])
-            counts, fits = _hypotheses(worth)
-            evidence = (fits[:, None] + _log_priors(counts, priors or Priors())).max(axis=1)
-            best = counts[evidence.argmax()]
+            worth = _worth(log_probabilities[members])  # (m, 25)
+            counts, fits = _hypotheses(worth)  # (h, 25), (h,)
+            evidence = (fits[:, None] + _log_priors(counts, priors or Priors())).max(axis=1)  # (h,)
+            best = counts[evidence.argmax()]  # (25,)
             others = (counts[:, :NOTHING] != best[:NOTHING]).any(axis=1)
             row |= {"karyotype": iscn(best), "runner_up": iscn(counts[others][evidence[others].argmax()])}
             row["log_odds"] = evidence.max() - evidence[others].max()
-            found = _assign(worth, np.repeat(np.arange(NOTHING + 1), best))[1]
-            labels[members] = np.where(found == NOTHING, -1, found)
+            _, classes = _assign(worth, np.repeat(np.arange(NOTHING + 1), best))
+            labels[members] = np.where(classes == NOTHING, -1, classes)
         sure = row["log_odds"] >= min_log_odds and (labels[members] >= 0).all()
         rows.append(row | {"sure": bool(sure)})
     return labels, pd.DataFrame(rows)
@@ -150,13 +150,12 @@ def by_cell(predictions, decoded):
 
     The cells where decoding hurts come first.
     """
-    both = (predictions, decoded)
-    right = [table[metrics.LOGITS].to_numpy().argmax(axis=1) == table["label"].to_numpy() for table in both]
-    table = pd.DataFrame({"cell": predictions["cell"].to_numpy(), "images": 1, "plain": right[0], "decoded": right[1]})
+    table = pd.DataFrame({"cell": predictions["cell"].to_numpy(), "images": 1})
+    for name, rows in (("plain", predictions), ("decoded", decoded)):
+        table[name] = rows[metrics.LOGITS].to_numpy().argmax(axis=1) == rows["label"].to_numpy()
     table = table.groupby("cell", as_index=False).sum()
-    return table.assign(change=table["decoded"] - table["plain"]).sort_values(
-        "change", kind="stable", ignore_index=True
-    )
+    table["change"] = table["decoded"] - table["plain"]
+    return table.sort_values("change", kind="stable", ignore_index=True)
 
 
 def iscn(counts):
@@ -254,18 +253,12 @@ def _detours(worth, labels):
 
 def _constitutions(priors):
     """Karyotypes that one may be born with, counts (c, 24), and log prior (c,); normal ones first."""
-    counts = [counts_of(normal) for normal in NORMAL]
-    chances = [0.5, 0.5]
     born = dict(priors.born)
-    for text, chance in born.items():
-        if not text.startswith("+"):
-            counts.append(counts_of(text))
-            chances.append(chance)
+    chances = dict.fromkeys(NORMAL, 0.5) | {text: chance for text, chance in born.items() if text[0] != "+"}
     for autosome in CLASSES[:22]:
-        for normal in NORMAL:
-            counts.append(counts_of(f"{normal},+{autosome}"))
-            chances.append(0.5 * born.get(f"+{autosome}", priors.other_trisomy))
-    return np.array(counts), np.log(chances)
+        chance = 0.5 * born.get(f"+{autosome}", priors.other_trisomy)
+        chances |= {f"{normal},+{autosome}": chance for normal in NORMAL}
+    return np.array([counts_of(text) for text in chances]), np.log([*chances.values()])
 
 
 def _log_priors(counts, priors):

@@ -7,7 +7,7 @@ from chromolib import datasets, duplicates, folds, intervals, metrics, statistic
 from chromolib.errors import StudyError
 
 
-def homologues(found, draws=10_000, seed=0):
+def homologues(results, draws=10_000, seed=0):
     """Does a network do better on images whose homologue it has learned from? DataFrame, a row per run.
 
     The homologue is the other image of the class in the cell. In the fold of an image it was either validated beside it
@@ -18,7 +18,7 @@ def homologues(found, draws=10_000, seed=0):
     """
     rows = [
         dict(zip(tables.RUN, key, strict=True)) | _homologues(predictions, draws, seed)
-        for key, predictions in found.predictions.items()
+        for key, predictions in results.predictions.items()
         if tables.groups(predictions)
     ]
     columns = ["n_trained_on", "n_validated", "trained_on", "validated", *intervals.columns("difference"), "p"]

@@ -66,8 +66,8 @@ class Predictor:
     def logits(self, squares):
         """(folds, n, 24) float32 of squares as from `squares`."""
         seen = torch.from_numpy(squares).to(self.device)
-        found = [training.predict(model, self.architecture, seen, self.precision) for model in self.models]
-        return torch.stack(found).cpu().numpy()
+        logits = [training.predict(model, self.architecture, seen, self.precision) for model in self.models]
+        return torch.stack(logits).cpu().numpy()  # (folds, n, 24)
 
     def log_probabilities(self, squares, values=None):
         """(n, 24) float64: each fold's answers as `chromolib.readings` has them, their probabilities averaged.
@@ -101,15 +101,17 @@ def _predict(predictor, pictures, cells, areas):
     """The table of `predict` and that of `karyotype.call`, which is empty where cells are unknown."""
     _check(pictures, cells, areas)
     values = None if areas is None else sizes.features(areas, cells)
-    found = predictor.log_probabilities(predictor.squares(pictures, cells), values)  # (n, 24)
-    first, second = np.argsort(-found, axis=1, kind="stable")[:, :2].T
+    log_probabilities = predictor.log_probabilities(predictor.squares(pictures, cells), values)  # (n, 24)
+    first, second = np.argsort(-log_probabilities, axis=1, kind="stable")[:, :2].T  # (n,) both
+    probability = np.exp(log_probabilities.max(axis=1))
     names = np.array([*CLASSES, ""])  # the last is that of -1, no chromosome
-    table = pd.DataFrame({"cell": cells, "class": names[first], "probability": np.exp(found.max(axis=1))})
+    table = pd.DataFrame({"cell": cells, "class": names[first], "probability": probability})
     labels, calls = np.full(len(table), -1), pd.DataFrame(columns=["cell", "karyotype"])
     if cells is not None:
-        labels, calls = karyotype.read(found, cells)
-    table = table.assign(second_class=names[second], decoded=names[labels], unsure=_unsure(found, labels, cells, calls))
-    return pd.concat([table, pd.DataFrame(found, columns=metrics.LOGITS)], axis=1), calls
+        labels, calls = karyotype.read(log_probabilities, cells)
+    unsure = _unsure(log_probabilities, labels, cells, calls)
+    table = table.assign(second_class=names[second], decoded=names[labels], unsure=unsure)
+    return pd.concat([table, pd.DataFrame(log_probabilities, columns=metrics.LOGITS)], axis=1), calls
 
 
 def _unsure(log_probabilities, labels, cells, calls):
@@ -131,30 +133,31 @@ def _check(pictures, cells, areas):
             raise StudyError(f"{name}: {len(values)} of them for {len(pictures)} images; give one for each")
 
 
-def read_folder(place):
+def read_folder(path):
     """Images of a folder, sheet or own data set: names (n,), pictures (list), cells (n,) or None, remarks in words."""
-    place = Path(place)
-    if place.exists():
-        rows, remarks = own.unlabelled(place)
-        source = place.parent if place.is_file() and not place.name.endswith(archives.SUFFIXES) else place
-    elif str(place) in own.names():
-        source, layout = own.find(str(place))
+    path = Path(path)
+    if path.exists():
+        rows, remarks = own.unlabelled(path)
+        source = path.parent if path.is_file() and not path.name.endswith(archives.SUFFIXES) else path
+    elif str(path) in own.names():
+        source, layout = own.find(str(path))
         rows, remarks = own.index(source, layout)
         rows = [(member, cell) for member, _, _, cell, _ in rows]
     else:
-        raise StudyError(f"{place}: there is no such folder or sheet; name one with images of chromosomes")
+        raise StudyError(f"{path}: there is no such folder or sheet; name one with images of chromosomes")
     cells = dict(rows)
-    found = [(name, images.read(content, name)) for name, content in archives.members(source, cells.__contains__)]
-    names, pictures = zip(*found, strict=True)
-    return list(names), list(pictures), None if rows[0][1] is None else np.array([cells[n] for n in names]), remarks
+    wanted = archives.members(source, cells.__contains__)
+    names, pictures = zip(*((name, images.read(content, name)) for name, content in wanted), strict=True)
+    known = None if rows[0][1] is None else np.array([cells[name] for name in names])
+    return list(names), list(pictures), known, remarks
 
 
-def write(predictor, place, out, size=False, grad_cam=False):
+def write(predictor, path, out, size=False, grad_cam=False):
     """Predict all images of a folder or sheet and write what came out to the folder `out`; returns the calls.
 
     predictions.csv, karyotypes.csv, and of each cell <cell>.png, <cell>.svg and, if asked for, <cell>_grad_cam.png.
     """
-    names, pictures, cells, remarks = read_folder(place)
+    names, pictures, cells, remarks = read_folder(path)
     areas = [images.area_and_length(picture) for picture in pictures] if size else None
     table, calls = _predict(predictor, pictures, cells, areas)
     table.insert(0, "file", names)

@@ -42,12 +42,12 @@ def scores(varied, tasks, architectures, approach, draws=10_000, seed=0):
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def _score(found, key, prefix, draws, seed):
-    folds, predictions = found.folds(key), found.predictions[key]
+def _score(results, key, prefix, draws, seed):
+    folds, predictions = results.folds(key), results.predictions[key]
     groups = tables.groups(predictions)
     row = {"n_folds": len(folds), "n_train": folds["n_train"].mean(), "images": folds["n_validation"].sum()}
     row |= {"cells": predictions["cell"].nunique(), "resampled": groups or "image"}
-    predictions = _predictions(found, key, prefix)
+    predictions = _predictions(results, key, prefix)
     for name in ("macro_f1", "accuracy"):
         row[name] = 100 * folds[prefix + name].mean()
         if predictions is not None:
@@ -56,9 +56,9 @@ def _score(found, key, prefix, draws, seed):
     return row
 
 
-def _predictions(found, key, prefix):
+def _predictions(results, key, prefix):
     """Those of a run, of its last epoch with the prefix "last_"; None where they were not kept."""
-    predictions = found.predictions[key]
+    predictions = results.predictions[key]
     return metrics.last_epoch(predictions) if prefix else predictions
 
 

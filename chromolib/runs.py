@@ -75,8 +75,8 @@ def _states(path):
     except StudyError as error:
         yield "run.json", str(error)
         return
-    place = dict(zip(("profile", "task", "architecture", "approach"), path.parts[-4:], strict=True))
-    yield "run.json", "ok" if place.items() <= about["parameters"].items() else "is of another run than its place says"
+    names = dict(zip(("profile", *tables.RUN), path.parts[-4:], strict=True))  # as its place says
+    yield "run.json", "ok" if names.items() <= about["parameters"].items() else "is of another run than its place says"
     published = not any(path.glob("*.safetensors"))
     for name in sorted(about["files"].keys() | {file.name for file in path.iterdir() if file.suffix in RESULTS}):
         kept = not (published and name.endswith(".safetensors"))
@@ -137,16 +137,13 @@ def collect(root, profile):
     The columns are those of folds.csv after the three names, and all of `metrics.scores` as computed now from the
     predictions. No finished run gives an empty DataFrame.
     """
-    tables = []
-    for path in files.matching(Path(root, profile), "*/*/*/run.json"):
-        task, architecture, approach = path.parts[-4:-1]
-        table = _scored(pd.read_csv(path.parent / "folds.csv"), predictions(path.parent))
-        tables.append(table.assign(task=task, architecture=architecture, approach=approach))
-    if not tables:
-        return pd.DataFrame(columns=["task", "architecture", "approach", "fold"])
-    table = pd.concat(tables, ignore_index=True)
-    first = ["task", "architecture", "approach"]
-    return table[first + [name for name in table.columns if name not in first]]
+    parts = [pd.DataFrame(columns=[*tables.RUN, "fold"])]
+    for file in files.matching(Path(root, profile), "*/*/*/run.json"):
+        part = _scored(pd.read_csv(file.parent / "folds.csv"), predictions(file.parent))
+        for position, (name, value) in enumerate(zip(tables.RUN, file.parts[-4:-1], strict=True)):
+            part.insert(position, name, value)
+        parts.append(part)
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def _scored(table, predictions):
@@ -181,10 +178,10 @@ def results(profile, tasks, architectures, approaches, folds):
     for name, values in zip(tables.RUN, (tasks, architectures, approaches), strict=True):
         wanted &= scores[name].isin(values)
     scores = tables.select(scores, tasks, architectures, approaches, folds) if wanted.any() else scores.iloc[:0]
-    places = {key: folder(profile, *key) for key in scores[tables.RUN].itertuples(index=False, name=None)}
-    kept = {key: predictions(path) for key, path in places.items()}
+    folders = {key: folder(profile, *key) for key in scores[tables.RUN].itertuples(index=False, name=None)}
+    kept = {key: predictions(path) for key, path in folders.items()}
     kept = {key: table[table["fold"].isin(folds)] for key, table in kept.items()}
-    return Results(scores, kept, {key: record(path) for key, path in places.items()})
+    return Results(scores, kept, {key: record(path) for key, path in folders.items()})
 
 
 def main(arguments=None):

@@ -38,9 +38,10 @@ def embed(images, architecture="efficientnet_lite0", weights="imagenet", batch_s
     with torch.inference_mode(), device.memory_explained():
         device.prepare(model, where, architectures.memory_format(architecture, where))
         for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(where)
+            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(where)  # (b, H, H)
             hidden = model.forward_features(architectures.normalise(batch, architecture))
-            features.append(model.forward_head(hidden, pre_logits=True).float().cpu().numpy())
+            pooled = model.forward_head(hidden, pre_logits=True)  # (b, d)
+            features.append(pooled.float().cpu().numpy())
     return np.concatenate(features)
 
 
@@ -97,13 +98,13 @@ def mmd2_interval(x, y, bandwidth, n_boot=1000, level=0.95, seed=0, groups=None,
     x, y = _scaled(x, y, bandwidth)
     members_x, members_y = _both_members(groups, x, y)
     rng = np.random.default_rng(seed)
-    drawn_x, drawn_y = _draws(members_x, n_boot, rng), _draws(members_y, n_boot, rng)
-    weights_x, weights_y = drawn_x[members_x], drawn_y[members_y]
+    drawn_x, drawn_y = _draws(members_x, n_boot, rng), _draws(members_y, n_boot, rng)  # (groups, 1 + n_boot)
+    weights_x, weights_y = drawn_x[members_x], drawn_y[members_y]  # (n, 1 + n_boot), (m, 1 + n_boot)
     if replicate == "distinct":
         within = _distinct_mean(x, weights_x, members_x, drawn_x) + _distinct_mean(y, weights_y, members_y, drawn_y)
     else:
         within = _textbook_mean(x, weights_x) + _textbook_mean(y, weights_y)
-    values = within - 2 * _cross_mean(x, y, weights_x, weights_y)
+    values = within - 2 * _cross_mean(x, y, weights_x, weights_y)  # (1 + n_boot,)
     return percentile_interval(values[0], values[1:], level)
 
 
@@ -119,17 +120,18 @@ def permutation_test(x, y, bandwidth, n_permutations=1000, seed=0, groups=None):
         raise StudyError(f"n_permutations: {n_permutations} relabellings give no p; the usual number is 1,000")
     x, y = _scaled(x, y, bandwidth)
     members_x, members_y = _both_members(groups, x, y)
-    members, n_groups = np.concatenate([members_x, members_y + members_x.max() + 1]), members_x.max() + 1
-    pool = np.concatenate([x, y])
+    n_groups = members_x.max() + 1  # of x
+    members = np.concatenate([members_x, members_y + n_groups])  # (n + m,)
+    pool = np.concatenate([x, y])  # (n + m, d)
     # Rows: all groups, those of x as observed, then those of x as relabelled.
-    chosen = np.ones((2 + n_permutations, members.max() + 1), np.float32)
+    chosen = np.ones((2 + n_permutations, members.max() + 1), np.float32)  # (2 + n_permutations, groups)
     chosen[1:, n_groups:] = 0
     chosen[2:] = np.random.default_rng(seed).permuted(chosen[2:], axis=1)
     chosen = np.ascontiguousarray(chosen.T)[members]  # (n + m, 2 + n_permutations): a column is a vector of weights
     # Sums over pairs i != j: within the chosen, of the chosen with all, within the rest, between the two.
-    xx = _bilinear(pool, pool, chosen, chosen) - _sums(chosen)
+    xx = _bilinear(pool, pool, chosen, chosen) - _sums(chosen)  # (2 + n_permutations,)
     to_all = _bilinear(pool, pool, chosen, chosen[:, :1]) - _sums(chosen)
-    xx, to_all, everything = xx[1:], to_all[1:], xx[0]
+    xx, to_all, everything = xx[1:], to_all[1:], xx[0]  # (1 + n_permutations,) both
     yy, xy = everything - 2 * to_all + xx, to_all - xx
     n = _sums(chosen)[1:]
     m = len(pool) - n
@@ -262,9 +264,10 @@ def _distinct_mean(x, weights, members, drawn):
 
     Of the total w'Kw a group drawn c times holds c^2 own sums, where c of them, without the diagonal, are wanted.
     """
-    order, size = np.argsort(members, kind="stable"), np.bincount(members)
-    own = np.array([_kernel(z, z).sum(dtype=np.float64) for z in np.split(x[order], np.cumsum(size)[:-1])])
-    drawn = drawn.T.astype(np.float64)
+    order, size = np.argsort(members, kind="stable"), np.bincount(members)  # (n,), (groups,)
+    groups = np.split(x[order], np.cumsum(size)[:-1])
+    own = np.array([_kernel(z, z).sum(dtype=np.float64) for z in groups])  # (groups,)
+    drawn = drawn.T.astype(np.float64)  # (r, groups)
     total = _bilinear(x, x, weights, weights) - drawn**2 @ own + drawn @ (own - size)
     pairs = _sums(weights) ** 2 - drawn**2 @ size**2 + drawn @ (size * (size - 1))
     return np.divide(total, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)

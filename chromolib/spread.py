@@ -32,7 +32,7 @@ def sources(seeded, tasks, architectures, approach, metric="macro_f1"):
 
 def _grid(seeded, key, metric):
     """The metric of every seed (row) on every fold (column) that all seeds have."""
-    rows = {seed: found.folds(key).set_index("fold") for seed, found in seeded.items()}
+    rows = {seed: results.folds(key).set_index("fold") for seed, results in seeded.items()}
     return pd.DataFrame({seed: scores[metric] for seed, scores in rows.items() if len(scores)}).T.dropna(axis=1)
 
 

@@ -176,7 +176,9 @@ def holm(p_values):
 
     Raises StudyError for no values, NaN, and values outside [0, 1].
     """
-    p = _probabilities(p_values)
+    p = _numbers(p_values, "p_values")
+    if p.min() < 0 or p.max() > 1:
+        raise StudyError(f"p_values: {p.min()}..{p.max()} leaves the range 0..1")
     order = np.argsort(p, kind="stable")
     raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     return np.minimum(raised, 1)[np.argsort(order)]
@@ -200,17 +202,9 @@ def _numbers(values, name, at_least=1):
     if values.ndim != 1 or len(values) < at_least:
         raise StudyError(f"{name}: expected a list of at least {at_least} numbers, not shape {values.shape}")
     if not np.isfinite(values).all():
-        raise StudyError(
-            f"{name}: value {np.flatnonzero(~np.isfinite(values))[0]} is not a finite number; leave no gaps"
-        )
+        first = np.flatnonzero(~np.isfinite(values))[0]
+        raise StudyError(f"{name}: value {first} is not a finite number; leave no gaps")
     return values
-
-
-def _probabilities(p_values):
-    p = _numbers(p_values, "p_values")
-    if p.min() < 0 or p.max() > 1:
-        raise StudyError(f"p_values: {p.min()}..{p.max()} leaves the range 0..1")
-    return p
 
 
 def _check_call(metric, groups, **frames):
@@ -256,20 +250,21 @@ def _replicates(frames, metric, groups, n_boot, seed):
 
     NaN where a draw has no image of a table.
     """
-    names, members = np.unique(np.concatenate([frame[groups or "file"] for frame in frames]), return_inverse=True)
+    labels = np.concatenate([frame[groups or "file"] for frame in frames])  # (images of all tables,)
+    names, members = np.unique(labels, return_inverse=True)
     n_groups = len(names)
     if n_groups < 2:
         raise StudyError(f"groups: a single value of {groups or 'file'!r}; at least two are needed to resample")
     parts = np.split(members, np.cumsum([len(frame) for frame in frames])[:-1])
-    # (n_groups, n_tables x 2 counts x 24)
     tallies = [_tally(frame, part, n_groups) for frame, part in zip(frames, parts, strict=True)]
-    table = np.hstack(tallies).astype(np.float32)
+    table = np.hstack(tallies).astype(np.float32)  # (n_groups, n_tables x 2 counts x 24)
     rng = np.random.default_rng(seed)
     sizes = np.diff([*range(0, n_boot, _DRAWS_AT_ONCE), n_boot])
-    totals = [np.ones((1, n_groups), np.float32) @ table]
-    totals += [draw_counts(n_groups, size, rng) @ table for size in sizes]
-    counts = np.concatenate(totals).reshape(-1, len(frames), 2, metrics.N_CLASSES).astype(np.float64)
-    hits, marks = counts[:, :, 0], counts[:, :, 1]
+    totals = [np.ones((1, n_groups), np.float32) @ table]  # (1, n_tables x 2 x 24)
+    totals += [draw_counts(n_groups, size, rng) @ table for size in sizes]  # (size, n_tables x 2 x 24)
+    counts = np.concatenate(totals).astype(np.float64)  # (1 + n_boot, n_tables x 2 x 24)
+    counts = counts.reshape(-1, len(frames), 2, metrics.N_CLASSES)  # (1 + n_boot, n_tables, 2, 24)
+    hits, marks = counts[:, :, 0], counts[:, :, 1]  # (1 + n_boot, n_tables, 24) both
     return np.where(marks.any(axis=-1), _METRICS[metric](hits, marks), np.nan)
 
 
@@ -284,7 +279,8 @@ def _seeds(runs, metric, groups, n_boot, seed):
         raise StudyError(f"seeds: runs of {sorted(counts)} seeds; give the same of each, trained on the same folds")
     _check_call(metric, groups, **{f"table {number}": table for number, table in enumerate(tables)})
     tables = [_aligned(tables[0], table, groups, "fold")[1] for table in tables]
-    values = _replicates(tables, metric, groups, n_boot, seed).reshape(1 + n_boot, len(runs), -1)  # draws, runs, seeds
+    values = _replicates(tables, metric, groups, n_boot, seed)  # (1 + n_boot, runs x seeds)
+    values = values.reshape(1 + n_boot, len(runs), -1)  # (1 + n_boot, runs, seeds)
     weights = np.array([weight for weight, _ in runs])
     return np.einsum("r,brs->bs", weights, values), tables[0][groups or "file"].nunique()
 
@@ -294,9 +290,11 @@ def _swaps(runs, metric):
     total = 0
     for weight, seeds in runs:
         folds = [np.unique(table["fold"], return_inverse=True)[1] for table in seeds]
-        tallies = np.stack([_tally(table, of, of.max() + 1) for table, of in zip(seeds, folds, strict=True)])
+        tallies = [_tally(table, of, of.max() + 1) for table, of in zip(seeds, folds, strict=True)]
+        tallies = np.stack(tallies)  # (seeds, folds, 2 x 24)
         mean = tallies.mean(axis=0)  # (folds, 2 x 24)
-        counts = (mean.sum(axis=0) - mean + tallies).reshape(*tallies.shape[:2], 2, metrics.N_CLASSES)
+        others = mean.sum(axis=0) - mean  # (folds, 2 x 24), of all folds but the one
+        counts = (others + tallies).reshape(*tallies.shape[:2], 2, metrics.N_CLASSES)  # (seeds, folds, 2, 24)
         total = total + weight * _METRICS[metric](counts[:, :, 0], counts[:, :, 1])
     return total
 

@@ -32,15 +32,15 @@ _METHODS = {  # of an interval for a gain: its columns, and the p to judge by wh
 
 def select(scores, tasks, architectures, approaches, folds):
     """The rows of `scores` that belong to the grid, in the order of the grid; StudyError where there are none."""
-    cells = list(itertools.product(tasks, architectures, approaches, folds))
-    found = scores.set_index([*RUN, "fold"])
-    found = found.loc[[cell for cell in cells if cell in found.index]].reset_index()
-    if found.empty:
+    grid = itertools.product(tasks, architectures, approaches, folds)
+    present = scores.set_index([*RUN, "fold"])
+    present = present.loc[[key for key in grid if key in present.index]].reset_index()
+    if present.empty:
         raise StudyError(
             f"no finished run of {', '.join(architectures)} on {', '.join(tasks)} in this profile; train some first, "
             "or set profile, tasks, architectures, approaches and folds to those of runs that exist"
         )
-    return found
+    return present
 
 
 def missing(scores, tasks, architectures, approaches, folds):
@@ -113,12 +113,12 @@ def performance(scores):
     In per cent, over the folds; SD with n - 1, NaN for one fold. A fold without a value makes its mean NaN.
     classes: the fewest that a fold has images of; below 24 its Macro-F1 counts the absent ones as 0.
     """
-    runs = scores.groupby(RUN, sort=False)
-    columns = {"n_folds": runs.size()}
+    by_run = scores.groupby(RUN, sort=False)
+    columns = {"n_folds": by_run.size()}
     for name in METRICS:
-        columns[f"{name}_mean"] = 100 * runs[name].mean(skipna=False)
-        columns[f"{name}_sd"] = 100 * runs[name].std(skipna=False)
-    columns["classes"] = runs["classes_scored"].min()
+        columns[f"{name}_mean"] = 100 * by_run[name].mean(skipna=False)
+        columns[f"{name}_sd"] = 100 * by_run[name].std(skipna=False)
+    columns["classes"] = by_run["classes_scored"].min()
     return pd.DataFrame(columns).reset_index()
 
 
@@ -126,10 +126,10 @@ def wide(table, metric):
     """Table 2 for reading: a metric of `performance` as text "mean ± SD", architectures down, approaches across."""
     text = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(table[f"{metric}_mean"], table[f"{metric}_sd"], strict=True)]
     text = pd.Series(text, index=pd.MultiIndex.from_frame(table[RUN]))
-    tasks, names, approaches = (list(dict.fromkeys(table[name])) for name in RUN)
+    tasks, networks, approaches = (list(dict.fromkeys(table[name])) for name in RUN)
     columns = pd.MultiIndex.from_product([tasks, approaches])
     text = text.unstack(["task", "approach"], fill_value="")
-    return text.reindex(names, columns=columns, fill_value="")
+    return text.reindex(networks, columns=columns, fill_value="")
 
 
 def costs(names, image_size):
@@ -140,12 +140,12 @@ def costs(names, image_size):
     """
     rows = []
     for name in names:
-        facts = chromolib.architectures.describe(name, image_size)
-        size, cost = facts["parameters"] / 1e6, facts["gmacs"]
-        note = "; ".join(part for part in ("GFLOPs = 2 x GMAC", chromolib.architectures.row(name).note) if part)
-        rows.append((name, chromolib.architectures.row(name).title, size, image_size, cost, 2 * cost, note))
-    columns = ["architecture", "title", "parameters_millions", "image_size", "gmac", "gflops", "note"]
-    return pd.DataFrame(rows, columns=columns)
+        row, facts = chromolib.architectures.row(name), chromolib.architectures.describe(name, image_size)
+        size = {"parameters_millions": facts["parameters"] / 1e6, "image_size": image_size}
+        cost = {"gmac": facts["gmacs"], "gflops": 2 * facts["gmacs"]}
+        note = "; ".join(filter(None, ("GFLOPs = 2 x GMAC", row.note)))
+        rows.append({"architecture": name, "title": row.title} | size | cost | {"note": note})
+    return pd.DataFrame(rows)
 
 
 def approaches(names, n_architectures, n_folds):

@@ -15,7 +15,7 @@ STEPS = (  # what a source gave: where the images come from, as a pair of table 
 )
 
 
-def steps(found, similarities, draws=10_000, seed=0):
+def steps(results, similarities, draws=10_000, seed=0):
     """Similarity of a source to its target beside what starting there gave: DataFrame, a row per step, task, network.
 
     similarities: table1_similarity as notebook 02 leaves it, or None, which gives no row. mmd2 (of the bandwidth
@@ -29,7 +29,7 @@ def steps(found, similarities, draws=10_000, seed=0):
     pooled = {"pooled_gain": "gain", "pooled_low": "low", "pooled_high": "high", "pooled_p": "p"}
     parts = []
     for source, pair, against, baseline in STEPS:
-        part = tables.gains(found.scores, found.predictions, baseline, against, draws, seed)
+        part = tables.gains(results.scores, results.predictions, baseline, against, draws, seed)
         part = part[part["task"].isin(parameters.tasks(parameters.known()))]  # notebook 02 compares these two alone
         pairs = [pair.format(task[0].upper()) for task in part["task"]]
         part = part[["task", "architecture", *pooled]].rename(columns=pooled)

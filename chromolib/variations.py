@@ -70,7 +70,7 @@ def check(base, other, changes):
 
 def overview(profile, varied, seeded):
     """How many runs and trainings are finished: DataFrame, a row per profile."""
-    profiles = {f"{profile}_{end}" if end else profile: found for end, found in varied.items()}
-    profiles |= {f"{profile}_seed{number}": found for number, found in seeded.items() if found is not varied[""]}
-    counts = {name: {"runs": len(found.records), "trainings": len(found.scores)} for name, found in profiles.items()}
-    return pd.DataFrame(counts).T.rename_axis("profile")
+    profiles = {f"{profile}_{end}" if end else profile: results for end, results in varied.items()}
+    profiles |= {f"{profile}_seed{number}": results for number, results in seeded.items() if results is not varied[""]}
+    counts = [(len(results.records), len(results.scores)) for results in profiles.values()]
+    return pd.DataFrame(counts, [*profiles], ["runs", "trainings"]).rename_axis("profile")

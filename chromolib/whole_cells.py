@@ -17,9 +17,9 @@ def scores(varied, draws=10_000, seed=0):
     return tables.stacked("protocol", {way: _scores(varied[end], draws, seed) for way, end in ways.items()})
 
 
-def _scores(found, draws, seed):
+def _scores(results, draws, seed):
     rows = []
-    for key, plain in found.predictions.items():
+    for key, plain in results.predictions.items():
         if not tables.groups(plain):
             continue
         decoded = karyotype.decoded(plain)
@@ -42,11 +42,11 @@ def _decoded(plain, decoded, metric, draws, seed):
     return row | change.points(f"{metric}_change") | {f"{metric}_p": change.p}
 
 
-def by_cell(found, approach):
+def by_cell(results, approach):
     """How each cell of an approach's runs fares: DataFrame run (task, architecture), and as `karyotype.by_cell`."""
     columns = ["run", "cell", "images", "plain", "decoded", "change"]
     parts = [pd.DataFrame(columns=columns)]
-    for (task, architecture, name), table in found.predictions.items():
+    for (task, architecture, name), table in results.predictions.items():
         if name == approach and tables.groups(table):
             cells = karyotype.by_cell(table, karyotype.decoded(table))
             parts.append(cells.assign(run=f"{task}, {architecture}"))
