@@ -57,8 +57,8 @@ def title(architecture, task):
 
 
 def _trained(profile, architecture, task, approaches, fold):
-    places = [runs.folder(profile, task, architecture, approach) for approach in approaches]
-    return all((place / name).is_file() for place in places for name in ("run.json", f"fold{fold}.safetensors"))
+    folders = [runs.folder(profile, task, architecture, approach) for approach in approaches]
+    return all((folder / name).is_file() for folder in folders for name in ("run.json", f"fold{fold}.safetensors"))
 
 
 def answers(profile, architecture, task, approaches, fold):

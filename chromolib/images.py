@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from PIL import TiffImagePlugin as tiff
 
+from chromolib import measures
 from chromolib.errors import StudyError
 
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF")  # Pillow knows many more, some of which start other programs
@@ -74,9 +75,9 @@ def square(image, size=256, fill=0):
         raise StudyError(f"square() takes one grey image (h, w) uint8, not {image.shape} {image.dtype}")
     height, width = image.shape
     side = max(height, width)
-    canvas = np.full((side, side), fill, np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
-    canvas[top : top + height, left : left + width] = image
+    padding = ((top, side - height - top), (left, side - width - left))
+    canvas = np.pad(image, padding, constant_values=fill)  # (side, side)
     return np.array(Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR))
 
 
@@ -93,9 +94,7 @@ def foreground(image):
 
 def crop(image):
     """The tightest rectangle around the foreground: (h, w) uint8."""
-    mask = foreground(image)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return image[measures.box(foreground(image))]
 
 
 def area_and_length(image):

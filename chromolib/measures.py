@@ -6,6 +6,7 @@ A chromosome is told from its background by grey level: darker than 245 where th
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 _BLACK, _WHITE = 10, 245
 
@@ -30,8 +31,8 @@ def foreground(image, light):
 
 def box(mask):
     """The smallest box, as two slices, that holds all of a mask (h, w); empty slices where nothing is set."""
-    found = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return tuple(slice(places[0], places[-1] + 1) if len(places) else slice(0, 0) for places in found)
+    nothing = (slice(0, 0), slice(0, 0))
+    return next(iter(ndimage.find_objects(mask.astype(np.uint8))), nothing)
 
 
 def measure(images):
@@ -63,15 +64,5 @@ def _measure(image, mask):
 
 
 def _sharpness(image, mask):
-    inner = _neighbours(mask, np.logical_and) & mask[1:-1, 1:-1]
-    if not inner.any():
-        return np.nan
-    image = image.astype(np.int16)
-    laplacian = _neighbours(image, np.add) - 4 * image[1:-1, 1:-1]
-    return laplacian[inner].var()
-
-
-def _neighbours(field, join):
-    """The four neighbours of each inner pixel joined by a function: (h - 2, w - 2)."""
-    vertical = join(field[:-2, 1:-1], field[2:, 1:-1])
-    return join(vertical, join(field[1:-1, :-2], field[1:-1, 2:]))
+    inner = ndimage.binary_erosion(mask)  # (h, w): those with all four neighbours
+    return ndimage.laplace(image.astype(np.int16))[inner].var() if inner.any() else np.nan

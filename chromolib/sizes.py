@@ -47,8 +47,8 @@ def fit(values, labels):
 
 def log_likelihood(model, values):
     """log p(features | class) of images (n, 2): (n, 24) float64."""
-    classes = zip(model.location, model.scatter, strict=True)
-    return np.stack([multivariate_t(place, scatter, FREEDOM).logpdf(values) for place, scatter in classes], axis=-1)
+    classes = [multivariate_t(*one, FREEDOM) for one in zip(model.location, model.scatter, strict=True)]
+    return np.stack([one.logpdf(values) for one in classes], axis=-1)  # (n, 24)
 
 
 def _student(values):
