@@ -12,9 +12,9 @@ LOGITS = [f"logit_{i}" for i in range(N_CLASSES)]  # their columns in prediction
 LAST_LOGITS = [f"last_{name}" for name in LOGITS]  # those of the last epoch, beside those of the best one
 
 
-def arrays(predictions, logits=LOGITS):
-    """Labels (n,) int64 and logits (n, 24) float64, the columns named, of a table as in predictions.parquet."""
-    return predictions["label"].to_numpy(), predictions[logits].to_numpy(np.float64)
+def arrays(predictions):
+    """Labels (n,) int64 and logits (n, 24) float64 of a table as in predictions.parquet."""
+    return predictions["label"].to_numpy(), predictions[LOGITS].to_numpy(np.float64)
 
 
 def last_epoch(predictions):

@@ -183,10 +183,10 @@ def orders(features, sizes, factors, seed=0):
     return pd.DataFrame(rows)
 
 
-def margins(table, pair="G-Q"):
-    """Of `orders`: how much farther the next pair is than `pair`, DataFrame size, bandwidth, factor, margin."""
+def margins(table):
+    """Of `orders`: how much farther the next pair is than G-Q, DataFrame size, bandwidth, factor, margin."""
     wide = table.pivot_table("mmd2", ["size", "bandwidth", "factor"], "pair", sort=False)
-    return (wide.drop(columns=pair).min(axis=1) - wide[pair]).rename("margin").reset_index()
+    return (wide.drop(columns="G-Q").min(axis=1) - wide["G-Q"]).rename("margin").reset_index()
 
 
 def _checked(x, y):

@@ -43,21 +43,20 @@ def corrected_t(differences, test_to_train=1 / 4, level=0.95):
     return _student(mean, error, freedom, level)
 
 
-def smallest_detectable(sd, n_folds=5, test_to_train=1 / 4, level=0.95, power=0.8):
+def smallest_detectable(sd, n_folds=5, test_to_train=1 / 4, power=0.8):
     """The true mean difference that `corrected_t` would find, with its sign, in a share `power` of studies. A float.
 
     sd: standard deviation of the fold differences, in the unit of the answer. Exact (noncentral t) for normal
     differences with the correlation between folds that the correction assumes.
     """
-    check_level(level)
     if not (np.isfinite(sd) and sd >= 0):
         raise StudyError(f"sd: {sd} is not a standard deviation; give that of at least two fold differences")
     if n_folds < 2:
         raise StudyError(f"n_folds: {n_folds} has no spread; at least two folds are needed")
-    if not (1 - level) / 2 < power < 1:
-        raise StudyError(f"power: {power} must lie between {(1 - level) / 2:g} (that of no effect) and 1")
+    if not 0.025 < power < 1:
+        raise StudyError(f"power: {power} must lie between 0.025 (that of no effect) and 1")
     freedom = n_folds - 1
-    critical = stats.t.ppf((1 + level) / 2, freedom)
+    critical = stats.t.ppf(0.975, freedom)  # of a test at 5 %
     far = 2 * critical
     while stats.nct.sf(critical, freedom, far) < power:
         far *= 2
@@ -65,14 +64,14 @@ def smallest_detectable(sd, n_folds=5, test_to_train=1 / 4, level=0.95, power=0.
     return float(shift * _standard_error(sd, n_folds, test_to_train))
 
 
-def score_interval(predictions, metric, groups, n_boot=10_000, level=0.95, seed=0):
-    """Percentile bootstrap Interval of a metric of pooled out-of-fold predictions, `groups` being drawn. No p.
+def score_interval(predictions, metric, groups, n_boot=10_000, seed=0):
+    """95 % percentile bootstrap Interval of a metric of pooled out-of-fold predictions, `groups` being drawn. No p.
 
     The arguments, and what is refused, are those of `paired_bootstrap`. The trained networks are taken as given.
     """
     _check_call(metric, groups, predictions=predictions)
-    values = _replicates([predictions], metric, groups, n_boot, seed)[:, 0]
-    return percentile_interval(values[0], values[1:], level)
+    values = _replicates([predictions], metric, groups, n_boot, seed)[:, 0]  # (1 + n_boot,)
+    return percentile_interval(values[0], values[1:], 0.95)
 
 
 def paired_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000, level=0.95, seed=0):
