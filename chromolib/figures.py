@@ -730,5 +730,5 @@ def curve(points, baseline="imagenet", against="two_step"):
         axis.set_xlabel("cells learned from")
     left.set_ylabel("Macro-F1 (%)")
     right.set_ylabel(f"{against} less {baseline} (points)")
-    left.legend(frameon=False)
+    left.legend()
     return _finish(figure)
