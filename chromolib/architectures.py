@@ -93,12 +93,13 @@ def row(name):
 def create(name, weights=None, num_classes=24, image_size=256):
     """A network for (n, 3, image_size, image_size) float32 input and (n, num_classes) logits, on the CPU.
 
-    weights: None (random; set the seed by torch.manual_seed before), "imagenet" (backbone only, random head), or
-    the path of a .safetensors state dict saved by this project, which must fit exactly, head included.
+    weights: None (random; set the seed by torch.manual_seed before), "imagenet" (backbone only,
+    random head), or the path of a .safetensors state dict saved by this project, which must fit
+    exactly, head included.
 
     ImageNet weights are taken from the first of: a file `<timm name>.safetensors` or `.pth` in
-    `paths.weights()`; for efficientnet_lite0 the installed package; the Hugging Face hub or its local cache.
-    StudyError where there are none or they do not fit.
+    `paths.weights()`; for efficientnet_lite0 the installed package; the Hugging Face hub or its
+    local cache. StudyError where there are none or they do not fit.
     """
     architecture = row(name)
     if weights == "imagenet":
@@ -127,8 +128,8 @@ def memory_format(name, device):
 def normalise(images, name):
     """Network input from images: (n, H, W), any real dtype, 0..255 -> (n, 3, H, W) float32 in the faster layout.
 
-    The one channel is repeated three times and scaled by mean and SD of the network's own ImageNet weights. Of two
-    channels, (n, 2, H, W), the first is also the third.
+    The one channel is repeated three times and scaled by mean and SD of the network's own ImageNet
+    weights. Of two channels, (n, 2, H, W), the first is also the third.
     """
     scale, offset = _scale_and_offset(name, images.device)
     images = images[:, [0, 1, 0]].movedim(1, -1) if images.ndim == 4 else images.unsqueeze(-1)  # (n, H, W, 3 or 1)
@@ -139,8 +140,8 @@ def normalise(images, name):
 def describe(name, image_size=256):
     """Size and cost with a 24-class head: dict(parameters: int, gmacs: float, 10^9 multiply-adds an image).
 
-    Counted by torch's flop counter (two operations a multiply-add): convolutions and matrix products, those of
-    attention included.
+    Counted by torch's flop counter (two operations a multiply-add): convolutions and matrix
+    products, those of attention included.
     """
     with torch.device("meta"):
         model = _build(row(name), image_size, num_classes=24).eval()

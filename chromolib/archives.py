@@ -38,11 +38,12 @@ _DAMAGE = (
 def members(path, wanted=lambda name: True):
     """Yield (name, content) of the files in a folder, zip or tar (plain, gz, xz, bz2) whose name is `wanted`.
 
-    name: str, relative, with "/", and with \\x.. for what is no UTF-8; content: bytes. A tar or zip inside is entered,
-    one level deep; its members are called `<archive>/<member>`. Order is that of the archive, or sorted for a folder.
-    Raises StudyError for a folder that cannot be read, a name with ".." or an absolute one, a link or a device in an
-    archive, an encrypted member, too many or too large ones (limits above), and for an archive that is none, is cut
-    short or damaged, or packed in a way that Python cannot read.
+    name: str, relative, with "/", and with \\x.. for what is no UTF-8; content: bytes. A tar or zip
+    inside is entered, one level deep; its members are called `<archive>/<member>`. Order is that of
+    the archive, or sorted for a folder. Raises StudyError for a folder that cannot be read, a name
+    with ".." or an absolute one, a link or a device in an archive, an encrypted member, too many or
+    too large ones (limits above), and for an archive that is none, is cut short or damaged, or
+    packed in a way that Python cannot read.
     """
     path = Path(path)
     budget = _Budget(path)
@@ -65,8 +66,8 @@ def names(path):
 def files_below(folder):
     """Sorted (relative name with "/", Path) of all files under a folder; links are followed, they are the user's own.
 
-    Raises StudyError for a folder that cannot be read, and for what is neither a file nor a folder, such as a broken
-    link or a device.
+    Raises StudyError for a folder that cannot be read, and for what is neither a file nor a folder,
+    such as a broken link or a device.
     """
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
@@ -145,7 +146,8 @@ def _tar_entries(stream, path):
 class _Watched:
     """A stream that notes where its last byte other than zero is: after the last member of a tar all are zero.
 
-    It refuses more than was announced, as a header may claim a name of gigabytes, packed to almost nothing.
+    It refuses more than was announced, as a header may claim a name of gigabytes, packed to almost
+    nothing.
     """
 
     def __init__(self, stream, path):

@@ -1,9 +1,10 @@
 """Whether a probability means what it says: weights of what speaks for a class, reliability, risk against coverage.
 
-A network's logits divided by a temperature (Guo et al., On calibration of modern neural networks, ICML 2017) have the
-same order and better probabilities. Here the logits are multiplied by a weight, 1 over the temperature, and other
-evidence, such as the size of the chromosome, gets a weight of its own. Both are chosen on images that neither the
-training nor the reported score has used: the monitor part of a fold.
+A network's logits divided by a temperature (Guo et al., On calibration of modern neural networks,
+ICML 2017) have the same order and better probabilities. Here the logits are multiplied by a weight,
+1 over the temperature, and other evidence, such as the size of the chromosome, gets a weight of its
+own. Both are chosen on images that neither the training nor the reported score has used: the
+monitor part of a fold.
 """
 
 import numpy as np
@@ -17,8 +18,8 @@ from chromolib import metrics
 def weights(evidence, labels):
     """The weights (k,) >= 0 of k sources of evidence that make these labels likeliest.
 
-    evidence: (k, n, 24), such as logits and log-likelihoods of sizes; labels: (n,) 0..23. The likelihood is that of
-    a logistic regression with k coefficients, so it has one maximum.
+    evidence: (k, n, 24), such as logits and log-likelihoods of sizes; labels: (n,) 0..23. The
+    likelihood is that of a logistic regression with k coefficients, so it has one maximum.
     """
     evidence, rows = np.asarray(evidence, np.float64), np.arange(len(labels))
     true = evidence[:, rows, labels]  # (k, n)
@@ -41,7 +42,8 @@ def combine(evidence, values):
 def reliability(log_probabilities, labels, bins=15):
     """How often images are right at each certainty: DataFrame confidence, accuracy (means), images; a row a bin.
 
-    log_probabilities: (n, 24); bins have equal width in the probability of the class taken; empty ones are left out.
+    log_probabilities: (n, 24); bins have equal width in the probability of the class taken; empty
+    ones are left out.
     """
     labels, log_probabilities = metrics.check(labels, log_probabilities)
     confidence, right = np.exp(log_probabilities.max(axis=1)), log_probabilities.argmax(axis=1) == labels
@@ -58,8 +60,9 @@ def expected_error(table):
 def risk(certainty, right):
     """What is wrong among the surest: DataFrame coverage, risk, a row an answer, from the surest to all.
 
-    certainty: (n,), the larger the surer; right: (n,) bool. coverage: share of all answers taken; risk: share of
-    wrong ones among them (El-Yaniv and Wiener, JMLR 11, 2010). Answers of equal certainty are taken together.
+    certainty: (n,), the larger the surer; right: (n,) bool. coverage: share of all answers taken;
+    risk: share of wrong ones among them (El-Yaniv and Wiener, JMLR 11, 2010). Answers of equal
+    certainty are taken together.
     """
     table = pd.DataFrame({"certainty": certainty, "wrong": ~np.asarray(right, bool), "n": 1})
     table = table.groupby("certainty").sum().sort_index(ascending=False).cumsum()

@@ -24,8 +24,8 @@ class Shown(NamedTuple):
 class Case:
     """An image with what networks answered, and their maps.
 
-    image: (H, W) uint8; label: its class, 0..23; answers: dict of a column of the figure to the class named there;
-    maps: dict of the same columns to Grad-CAM maps, (H, W) float32 in [0, 1].
+    image: (H, W) uint8; label: its class, 0..23; answers: dict of a column of the figure to the
+    class named there; maps: dict of the same columns to Grad-CAM maps, (H, W) float32 in [0, 1].
     """
 
     title: str
@@ -38,9 +38,9 @@ class Case:
 def cast(profile, wanted, instead, approaches, fold):
     """Whose networks to show for each (architecture, task) that is `wanted`: list of Shown.
 
-    They are its own where its runs under all approaches are finished and have kept the weights of the fold. Else the
-    architecture of `instead`, which is a pair too, stands in, on the same task; or, where that is not trained either,
-    `instead` itself.
+    They are its own where its runs under all approaches are finished and have kept the weights of
+    the fold. Else the architecture of `instead`, which is a pair too, stands in, on the same task;
+    or, where that is not trained either, `instead` itself.
     """
     shown = []
     for pair in wanted:
@@ -77,7 +77,8 @@ def answers(profile, architecture, task, approaches, fold):
 def compare(profile, shown, approaches, fold, seed):
     """Figure 3: a Case for each of `shown`, the true class's map under each approach.
 
-    Its image is drawn from those that the first approach alone got wrong; where there are none, all got right; or any.
+    Its image is drawn from those that the first approach alone got wrong; where there are none, all
+    got right; or any.
     """
     found = []
     for number, (architecture, task, _) in enumerate(shown):

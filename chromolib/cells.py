@@ -1,7 +1,8 @@
 """What answers make of whole cells: karyotypes named, missed and made up. The tables of notebook 07.
 
-`answers` are tables as in predictions.parquet, whose logits are log-probabilities (`chromolib.readings`). The truth of
-a cell is what the labels of its images say. Shares come out in per cent, differences in percentage points.
+`answers` are tables as in predictions.parquet, whose logits are log-probabilities
+(`chromolib.readings`). The truth of a cell is what the labels of its images say. Shares come out in
+per cent, differences in percentage points.
 """
 
 import itertools
@@ -26,8 +27,8 @@ _CERTAIN = karyotype.Priors(gained=0, foreign=0)  # a gain is one, so that likel
 def answers(results, profile, data):
     """Answers of the runs of a `runs.Results` whose cells are known: {(task, architecture, approach, way): table}.
 
-    way: "network", and "network and size" for the tasks of `data`, {task: Dataset}. Rows are those of `results`.
-    StudyError where there is none.
+    way: "network", and "network and size" for the tasks of `data`, {task: Dataset}. Rows are those
+    of `results`. StudyError where there is none.
     """
     read = {}
     for key, rows in results.predictions.items():
@@ -44,8 +45,8 @@ def answers(results, profile, data):
 def calibrated(results, read):
     """Expected calibration error before and after reading, in per cent of probability: DataFrame, a row a run and way.
 
-    before: of the network's own probabilities. log_loss: mean of -log P(true class), which the weights were chosen by,
-    on other images.
+    before: of the network's own probabilities. log_loss: mean of -log P(true class), which the
+    weights were chosen by, on other images.
     """
     rows = []
     for key, table in read.items():
@@ -71,10 +72,10 @@ def kind(text):
 def judged(table, min_log_odds=3.0):
     """Each cell of answers beside its truth: DataFrame, a row for each of 44 to 48 images; there may be none.
 
-    The columns of `karyotype.call`, and group (patient, else cell), truth, kind; counted: the karyotype by counting
-    the images' likeliest classes; plain, decoded, called: images right, each alone, as in a normal cell, and as called;
-    whole_plain, whole, named_plain, named: whether all images and the karyotype are right, alone and as called;
-    outcome: "named, sure" and so on.
+    The columns of `karyotype.call`, and group (patient, else cell), truth, kind; counted: the
+    karyotype by counting the images' likeliest classes; plain, decoded, called: images right, each
+    alone, as in a normal cell, and as called; whole_plain, whole, named_plain, named: whether all
+    images and the karyotype are right, alone and as called; outcome: "named, sure" and so on.
     """
     labels, logits = metrics.arrays(table)  # (n,), (n, 24)
     names = table["cell"].to_numpy()
@@ -104,9 +105,10 @@ def _counted(labels):
 def summary(judgements, draws=10_000, seed=0):
     """What a run names, in numbers: DataFrame, a row for each {key: table of `judged`}.
 
-    images_plain, images_decoded, images_called: images right; each of `SHARES` of cells, whole and named with _low and
-    _high (95 %, groups drawn); aneuploid_named of aneuploid cells; false_alarms: of the normal cells those called
-    otherwise, wrong_sex: those of them called XX for XY or XY for XX.
+    images_plain, images_decoded, images_called: images right; each of `SHARES` of cells, whole and
+    named with _low and _high (95 %, groups drawn); aneuploid_named of aneuploid cells;
+    false_alarms: of the normal cells those called otherwise, wrong_sex: those of them called XX for
+    XY or XY for XX.
     """
     rows = []
     for key, cells in judgements.items():
@@ -126,9 +128,9 @@ def summary(judgements, draws=10_000, seed=0):
 def differences(judgements, draws=10_000, seed=0):
     """Pairs of readings of the same cells, the later less the earlier: DataFrame task, architecture, from, to, what.
 
-    Pairs are approaches read in the same way, and ways of one approach; what: images right alone ("plain") and as in a
-    normal cell ("decoded"), cells wholly right or karyotypes named, as called; change, change_low, change_high: in
-    percentage points, the same groups drawn for both.
+    Pairs are approaches read in the same way, and ways of one approach; what: images right alone
+    ("plain") and as in a normal cell ("decoded"), cells wholly right or karyotypes named, as
+    called; change, change_low, change_high: in percentage points, the same groups drawn for both.
     """
     rows = []
     for (first, a), (second, b) in itertools.combinations(judgements.items(), 2):
@@ -155,8 +157,9 @@ def _share(name, values, groups, draws, seed):
 def made(table, chromosome="21", seed=0):
     """Abnormal cells made of real answers: {what was done: table}.
 
-    Each normal cell of the table once in each: with an image of `chromosome` of another patient (or cell) in the same
-    fold, so that the same network answered; without one image, drawn at random; and both.
+    Each normal cell of the table once in each: with an image of `chromosome` of another patient (or
+    cell) in the same fold, so that the same network answered; without one image, drawn at random;
+    and both.
     """
     rng, wanted = np.random.default_rng(seed), CLASSES.index(chromosome)
     donors, group = table[table["label"] == wanted], tables.groups(table)
@@ -182,7 +185,8 @@ def normal_cells(table):
 def evidence(table, chromosome="21"):
     """Of each cell of 46 images: log odds of a hidden gain against the normal karyotypes, (cells,) Series.
 
-    A gain of `chromosome` with another lost in preparation; see `karyotype.constitutions`. Priors only shift it.
+    A gain of `chromosome` with another lost in preparation; see `karyotype.constitutions`. Priors
+    only shift it.
     """
     born = karyotype.constitutions(metrics.arrays(table)[1], table["cell"], _CERTAIN)
     gained = [f"47,{sex},+{chromosome}" for sex in ("XX", "XY")]
@@ -192,8 +196,8 @@ def evidence(table, chromosome="21"):
 def sensitivity(normal, hidden, specificities=(0.95, 0.99)):
     """How many hidden gains are seen where so many normal cells are left in peace: DataFrame, a row a specificity.
 
-    normal, hidden: (cells,) evidence. threshold: at most the rest of the normal cells lie above it; sensitivity: share
-    of the hidden ones that do.
+    normal, hidden: (cells,) evidence. threshold: at most the rest of the normal cells lie above it;
+    sensitivity: share of the hidden ones that do.
     """
     rows = []
     for wanted in specificities:
@@ -214,7 +218,8 @@ def counting(normal, hidden, chromosome="21"):
 def search(table, hides, chromosome="21"):
     """A search for `chromosome` among 46: evidence of the normal cells and of `hides`, and a table of what is found.
 
-    It has the columns of `sensitivity` and by: the odds, and beside them counting. `hides` may be empty.
+    It has the columns of `sensitivity` and by: the odds, and beside them counting. `hides` may be
+    empty.
     """
     if hides.empty:
         return pd.Series(dtype=float), pd.Series(dtype=float), pd.DataFrame(columns=["by", "sensitivity"])
@@ -239,7 +244,8 @@ def risks(read, judgements):
 def doubtful(table, cell):
     """The images of a cell that are not all of one mind: DataFrame file, label, alone, probability, called, in words.
 
-    alone: the likeliest class of the image by itself, and its probability in per cent; called: as the cell is read.
+    alone: the likeliest class of the image by itself, and its probability in per cent; called: as
+    the cell is read.
     """
     rows = table[table["cell"] == cell]
     labels, logits = metrics.arrays(rows)

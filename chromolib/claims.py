@@ -1,11 +1,13 @@
 """The paper's statements (parameters/claims.yaml) against what was measured: confirmed, contradicted, or neither.
 
-A part of a claim is a number of ours with an interval, and the region in which the statement is true. It is confirmed
-where the interval lies inside the region, contradicted where it lies outside, else inconclusive; "partial" where some
-of its runs are missing, and "not run" where there is no number. A claim is partial where some of its parts are missing
-or partial: what was said of eleven networks is not judged by three. Of a whole one, one contradicted part contradicts
-it; it is confirmed where all parts are, else inconclusive. The intervals of a claim are widened so that all of them
-hold together with 95 % (Bonferroni); else a claim of many parts would be contradicted by chance.
+A part of a claim is a number of ours with an interval, and the region in which the statement is
+true. It is confirmed where the interval lies inside the region, contradicted where it lies outside,
+else inconclusive; "partial" where some of its runs are missing, and "not run" where there is no
+number. A claim is partial where some of its parts are missing or partial: what was said of eleven
+networks is not judged by three. Of a whole one, one contradicted part contradicts it; it is
+confirmed where all parts are, else inconclusive. The intervals of a claim are widened so that all
+of them hold together with 95 % (Bonferroni); else a claim of many parts would be contradicted by
+chance.
 """
 
 import functools
@@ -109,11 +111,12 @@ def _paper_margin(mmd2):
 def judge(content, evidence, draws=10_000, seed=0):
     """The verdicts on `content`, as of `load`, by a `runs.Results`: two DataFrames, a row per claim and a row per part.
 
-    claims: claim, statement, verdict, paper, ours (each number with its interval), basis (runs, seeds, folds, data
-    sets), remark (what was replaced or is missing, what an undecided part could have shown, and where the size
-    differs). parts: claim, measure, what, paper, holds, estimate, low, high, detectable (how far from the border of its
-    region the truth must lie for four of five such studies to see it), verdict. Numbers in per cent and points, but for
-    mmd2, coral and correlation.
+    claims: claim, statement, verdict, paper, ours (each number with its interval), basis (runs,
+    seeds, folds, data sets), remark (what was replaced or is missing, what an undecided part could
+    have shown, and where the size differs). parts: claim, measure, what, paper, holds, estimate,
+    low, high, detectable (how far from the border of its region the truth must lie for four of five
+    such studies to see it), verdict. Numbers in per cent and points, but for mmd2, coral and
+    correlation.
     """
     claims, parts = [], []
     for claim in content["claims"]:

@@ -1,8 +1,8 @@
 """Data sets as square grey images with labels and cells: the study's (parameters/sources.yaml) and one's own (`own`).
 
-Chromosomes are padded with black and resized to squares [paper], photographs are cut to squares, once; the squares are
-kept in the cache folder and mapped into memory from then on. What is irregular in a set is said in its `report`,
-never passed over.
+Chromosomes are padded with black and resized to squares [paper], photographs are cut to squares,
+once; the squares are kept in the cache folder and mapped into memory from then on. What is
+irregular in a set is said in its `report`, never passed over.
 """
 
 import argparse
@@ -37,11 +37,12 @@ PRESENTATIONS = ("square", "crop", "canvas", "both", "inverted", "reduced_64", "
 class Dataset:
     """Square images and what is known of each.
 
-    images: (n, size, size) uint8, read-only, or (n, 2, size, size) in the presentation "both"; labels: (n,) int64,
-    0..23, or -1 for natural images; cells, patients: (n,) str, or None where unknown; sizes: (n, 2) float32, area and
-    length of the chromosome in native pixels (`images.area_and_length`), or None for natural images; files: (n,) str,
-    unique names inside the set; stain: "Q", "G" or "natural"; report: irregularities in words; digest: SHA-256 over
-    images, labels and files.
+    images: (n, size, size) uint8, read-only, or (n, 2, size, size) in the presentation "both";
+    labels: (n,) int64, 0..23, or -1 for natural images; cells, patients: (n,) str, or None where
+    unknown; sizes: (n, 2) float32, area and length of the chromosome in native pixels
+    (`images.area_and_length`), or None for natural images; files: (n,) str, unique names inside the
+    set; stain: "Q", "G" or "natural"; report: irregularities in words; digest: SHA-256 over images,
+    labels and files.
     """
 
     name: str
@@ -121,14 +122,16 @@ def names():
 def load(name, root=None, size=256, presentation="square"):
     """The data set `name` as squares of `size` pixels: Dataset, in natural order of the files.
 
-    presentation: "square" (the paper's: padded and resized), "crop" (the foreground's tight crop, padded and resized),
-    "canvas" (the crop at its cell's scale, on black; at the set's scale where cells are unknown) or "both" (square and
-    canvas, two channels). To ask why a staining helps: "inverted" (squares of the negative: dark bands become bright,
-    a white ground black) and "reduced_<n>" (squares reduced to n pixels and back). Photographs are cut to squares in
-    any case.
-    root: folder with the sets as downloaded, unpacked or not (default: chromolib.paths.data()); the embedded sets
-    (synthetic_g, synthetic_q: drawings; photographs) need none. Raises StudyError for an unknown name, a set that is
-    absent or has no file in its layout, an unknown class, a file found twice, and every unreadable image.
+    presentation: "square" (the paper's: padded and resized), "crop" (the foreground's tight crop,
+    padded and resized), "canvas" (the crop at its cell's scale, on black; at the set's scale where
+    cells are unknown) or "both" (square and canvas, two channels). To ask why a staining helps:
+    "inverted" (squares of the negative: dark bands become bright, a white ground black) and
+    "reduced_<n>" (squares reduced to n pixels and back). Photographs are cut to squares in any
+    case.
+    root: folder with the sets as downloaded, unpacked or not (default: chromolib.paths.data()); the
+    embedded sets (synthetic_g, synthetic_q: drawings; photographs) need none. Raises StudyError for
+    an unknown name, a set that is absent or has no file in its layout, an unknown class, a file
+    found twice, and every unreadable image.
     """
     if not (isinstance(size, int) and size > 0):
         raise StudyError(f"size: {size!r} is not a number of pixels; take a whole number such as 256")
@@ -250,7 +253,8 @@ class Shown:
 def _on_all_cores(function, items):
     """[function(*item) for item in items] by threads, which serve since Pillow decodes and resizes outside the GIL.
 
-    Few items are taken ahead, so that few are in memory; of several errors the first in order is raised.
+    Few items are taken ahead, so that few are in memory; of several errors the first in order is
+    raised.
     """
     results, waiting = [], deque()
     with ThreadPoolExecutor() as pool:

@@ -31,8 +31,9 @@ _log = logging.getLogger(__name__)
 def choose():
     """The first CUDA device where there is one, else the CPU.
 
-    StudyError where NVIDIA's driver shows a GPU that this PyTorch cannot use, unless CUDA_VISIBLE_DEVICES hides it.
-    GPUs of other makers are not used, and that is said: the study was never tried on one.
+    StudyError where NVIDIA's driver shows a GPU that this PyTorch cannot use, unless
+    CUDA_VISIBLE_DEVICES hides it. GPUs of other makers are not used, and that is said: the study
+    was never tried on one.
     """
     other = torch.accelerator.current_accelerator(check_available=True)
     if other and other.type == "cuda" and not torch.version.hip:
@@ -67,8 +68,8 @@ def _refuse_idle_gpu(reason):
 def has_fast_bfloat16(device):
     """Whether bf16 arithmetic is in hardware: on CUDA from Ampere on, on a CPU with AVX512-BF16 or AMX.
 
-    Elsewhere bf16 on a CPU is emulated and slower than fp32, so what the processor says of itself is tried:
-    ONEDNN_MAX_CPU_ISA, for one, forbids the instructions and changes no flag.
+    Elsewhere bf16 on a CPU is emulated and slower than fp32, so what the processor says of itself
+    is tried: ONEDNN_MAX_CPU_ISA, for one, forbids the instructions and changes no flag.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -140,8 +141,9 @@ def prepare(model, device, memory_format=torch.channels_last):
 def compile_once(model, device):
     """On CUDA: the model's call in fused kernels that are replayed as CUDA graphs; in place. Elsewhere nothing.
 
-    A batch size costs a compilation, so load the next fold's weights into this model rather than make a new one. The
-    warm-up before a graph is recorded consists of real steps: statistics of batch norm see nothing twice.
+    A batch size costs a compilation, so load the next fold's weights into this model rather than
+    make a new one. The warm-up before a graph is recorded consists of real steps: statistics of
+    batch norm see nothing twice.
     """
     if device.type == "cuda":
         model.compile(mode="reduce-overhead", dynamic=False)

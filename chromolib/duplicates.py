@@ -30,9 +30,9 @@ def shared(images, others):
 def near_identical(images, threshold=0.999):
     """Pairs that look alike: list of (i, j, similarity), i < j, most similar first, similarity >= threshold.
 
-    images: (n, h, w) uint8. The similarity is Pearson's correlation of 32 x 32 thumbnails [ours], in [-1, 1], so a
-    change of brightness or contrast does not hide a copy; a constant image resembles nothing. Exact copies are
-    among the pairs.
+    images: (n, h, w) uint8. The similarity is Pearson's correlation of 32 x 32 thumbnails [ours],
+    in [-1, 1], so a change of brightness or contrast does not hide a copy; a constant image
+    resembles nothing. Exact copies are among the pairs.
     """
     rows = _standardised_thumbnails(images)
     pairs = []

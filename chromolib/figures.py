@@ -88,8 +88,8 @@ def as_read(data, places, labels, marked=None, title=None):
 def laid_out(pictures, labels, marked=None, title=None):
     """A karyogram of pictures of any size, (h, w) or (h, w, 3) uint8, all at one scale: rows 1 to 22, X, Y, then "?".
 
-    labels: 0..23, or -1 for what is no chromosome ("?"); marked: (n,) bool, those that are to be looked at again, in
-    a frame. The page has the ground of most pictures.
+    labels: 0..23, or -1 for what is no chromosome ("?"); marked: (n,) bool, those that are to be
+    looked at again, in a frame. The page has the ground of most pictures.
     """
     corners = [np.mean([image[0, 0], image[0, -1], image[-1, 0], image[-1, -1]]) for image in pictures]
     ground = 255 if np.median(corners) > 127 else 0
@@ -253,7 +253,8 @@ def samples(sets, count=12, seed=0):
 def distances_and_kernels(features, bandwidths, count=400):
     """Distances within two domains and between them (bars), and the kernel for each bandwidth (lines).
 
-    features: {name: (n, d)} of two domains, `count` images of each looked at; bandwidths: {reading: sigma^2}.
+    features: {name: (n, d)} of two domains, `count` images of each looked at; bandwidths: {reading:
+    sigma^2}.
     """
     (name_x, x), (name_y, y) = ((name, part[:: max(1, len(part) // count)]) for name, part in features.items())
     distances = {f"within {name_x}": pdist(x), f"within {name_y}": pdist(y), "between them": cdist(x, y).ravel()}
@@ -392,7 +393,8 @@ def worst_mistakes(data, predictions, count=12):
 def performance(scores, names, tasks):
     """Macro-F1 of every fold as a dot and their mean as a bar: a panel a task, a row a network, a colour an approach.
 
-    scores: a row per task, architecture, approach and fold; names: dict of architecture to its title.
+    scores: a row per task, architecture, approach and fold; names: dict of architecture to its
+    title.
     """
     approaches = list(dict.fromkeys(scores["approach"]))
     height = 1.2 + 0.32 * len(names) * len(approaches)
@@ -501,8 +503,8 @@ def class_changes(changes, tasks):
 def coverage(table):
     """Share of simulated studies whose 95 % interval holds the truth, against the correlation of the folds.
 
-    table: a row per interval and fold_correlation with covers, low, high (of that share), as benchmarks/coverage.py
-    leaves it.
+    table: a row per interval and fold_correlation with covers, low, high (of that share), as
+    benchmarks/coverage.py leaves it.
     """
     figure, axis = plt.subplots(figsize=(10, 4.4))
     axis.axhline(95, color="0.6", linewidth=1)

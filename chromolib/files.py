@@ -23,9 +23,9 @@ _FAILURES = (OSError, RuntimeError, SafetensorError)  # of plain Python, of torc
 def replacing(path):
     """Yield a temporary path beside `path`; on success it replaces `path` at once, on failure nothing is left.
 
-    The content and the folder entry are flushed to disk first, so that a power cut leaves the old file or the
-    new one, never a half. The caller writes the temporary path and closes it. StudyError where the disk is full or
-    read-only.
+    The content and the folder entry are flushed to disk first, so that a power cut leaves the old
+    file or the new one, never a half. The caller writes the temporary path and closes it.
+    StudyError where the disk is full or read-only.
     """
     path = Path(path)
     try:
@@ -85,8 +85,8 @@ def sha256(path):
 def lock(path, wait=False):
     """Hold the lock file `path` until its release() or the end of this process; None where another one holds it.
 
-    wait: until it is free, rather than return None. Where the file system has no locks, that is a warning and nothing
-    is held. OSError where the file cannot be made.
+    wait: until it is free, rather than return None. Where the file system has no locks, that is a
+    warning and nothing is held. OSError where the file cannot be made.
     """
     held = filelock.FileLock(path, fallback_to_soft=False)  # a lock by mere existence would outlive a killed process
     try:

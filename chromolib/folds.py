@@ -1,6 +1,7 @@
 """Cross-validation folds, stratified by class; by image as in the paper, by cell or by patient.
 
-Whole karyotypes were kept on one side of a split by Poletti et al. in 2008 already (PubMed 19163063).
+Whole karyotypes were kept on one side of a split by Poletti et al. in 2008 already (PubMed
+19163063).
 """
 
 import numpy as np
@@ -15,11 +16,12 @@ BY = ("image", "cell", "patient")  # what may stay together
 def split(labels, cells=None, n_folds=5, by="image", seed=0):
     """Shuffled stratified folds: list of n_folds pairs (train, validation) of int64 index arrays, ascending.
 
-    labels: (n,) integers 0..23; cells: (n,) names of what stays together, needed unless by="image". by="image" is the
-    paper's protocol (scikit-learn's StratifiedKFold): images of one cell fall on both sides. by="cell" keeps every
-    cell on one side (StratifiedGroupKFold), classes then being balanced only nearly; by="patient" is the same with
-    names of patients. Raises StudyError for fewer than two folds, a label outside 0..23, a class with fewer images
-    than folds, and for by="cell" or "patient" with unknown or too few names.
+    labels: (n,) integers 0..23; cells: (n,) names of what stays together, needed unless by="image".
+    by="image" is the paper's protocol (scikit-learn's StratifiedKFold): images of one cell fall on
+    both sides. by="cell" keeps every cell on one side (StratifiedGroupKFold), classes then being
+    balanced only nearly; by="patient" is the same with names of patients. Raises StudyError for
+    fewer than two folds, a label outside 0..23, a class with fewer images than folds, and for
+    by="cell" or "patient" with unknown or too few names.
     """
     labels, cells = np.asarray(labels), None if cells is None else np.asarray(cells)
     _check(labels, cells, n_folds, by)
@@ -31,9 +33,10 @@ def split(labels, cells=None, n_folds=5, by="image", seed=0):
 def inner(labels, train, cells=None, by="image", seed=0, parts=5):
     """Part of the training images that chooses the epoch, so that the fold itself is touched once.
 
-    labels, cells: (n,) as for `split`; train: indices into them. Returns (train, monitor), int64 indices into the
-    same arrays: one of `parts` equal parts of `train`, split like the folds themselves, becomes the monitor;
-    more where a class has fewer images there than parts (a half where it has two). Raises as `split`.
+    labels, cells: (n,) as for `split`; train: indices into them. Returns (train, monitor), int64
+    indices into the same arrays: one of `parts` equal parts of `train`, split like the folds
+    themselves, becomes the monitor; more where a class has fewer images there than parts (a half
+    where it has two). Raises as `split`.
     """
     train = np.asarray(train, np.int64)
     part_labels, part_cells = np.asarray(labels)[train], None if cells is None else np.asarray(cells)[train]

@@ -16,11 +16,13 @@ from chromolib import architectures, device
 def maps(model, architecture, images, classes, batch_size=32):
     """Grad-CAM: how much each place speaks for a class, (n, H, W) float32 in [0, 1].
 
-    images: (n, H, W) uint8. classes: (n,) int, for each image the class to explain (true or predicted).
-    As in the paper: last convolutional layer (of a transformer that of `architectures`), ReLU, bilinear upsampling,
-    each map scaled to [0, 1]. The model moves to the device in use; its mode stays, gradients are cleared.
+    images: (n, H, W) uint8. classes: (n,) int, for each image the class to explain (true or
+    predicted). As in the paper: last convolutional layer (of a transformer that of
+    `architectures`), ReLU, bilinear upsampling, each map scaled to [0, 1]. The model moves to the
+    device in use; its mode stays, gradients are cleared.
 
-    A map that is the same everywhere (nothing speaks for the class, or the layer is one pixel) is all zeros.
+    A map that is the same everywhere (nothing speaks for the class, or the layer is one pixel) is
+    all zeros.
     """
     images, classes = np.array(images), np.array(classes)
     if len(images) != len(classes):

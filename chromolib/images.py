@@ -29,12 +29,13 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 def read(data, name):
     """Grey values of an image file: (height, width) uint8.
 
-    data: the file's content as bytes; name: what a message calls it. Colour (RGB, CMYK) becomes luminance (ITU-R
-    601-2, as Pillow's "L"), which leaves a grey image stored as RGB untouched. A palette or an opaque alpha channel
-    is accepted where the picture is grey all the same. A picture is turned as its EXIF orientation says; of the
-    pictures that a telephone stores with a photograph (MPO) the first is taken. Raises StudyError for anything else
-    than one whole 8-bit picture: empty, no image, cut short, 16-bit, signed or float, transparent, several pages,
-    forged size, a TIFF whose tags contradict each other.
+    data: the file's content as bytes; name: what a message calls it. Colour (RGB, CMYK) becomes
+    luminance (ITU-R 601-2, as Pillow's "L"), which leaves a grey image stored as RGB untouched. A
+    palette or an opaque alpha channel is accepted where the picture is grey all the same. A picture
+    is turned as its EXIF orientation says; of the pictures that a telephone stores with a
+    photograph (MPO) the first is taken. Raises StudyError for anything else than one whole 8-bit
+    picture: empty, no image, cut short, 16-bit, signed or float, transparent, several pages, forged
+    size, a TIFF whose tags contradict each other.
     """
     return read_with_remarks(data, name)[0]
 
@@ -66,9 +67,10 @@ def read_with_remarks(data, name):
 def square(image, size=256, fill=0):
     """Pad the shorter side with `fill`, centred, to a square, then resize: (size, size) uint8.
 
-    image: (h, w) uint8. Black padding and bilinear interpolation are the study's preprocessing [paper]; Pillow's
-    bilinear filter widens when it shrinks, so that nothing aliases. On a white background (pki3) the black padding
-    leaves a border. Raises StudyError for another shape or type.
+    image: (h, w) uint8. Black padding and bilinear interpolation are the study's preprocessing
+    [paper]; Pillow's bilinear filter widens when it shrinks, so that nothing aliases. On a white
+    background (pki3) the black padding leaves a border. Raises StudyError for another shape or
+    type.
     """
     image = np.asarray(image)
     if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
@@ -84,8 +86,8 @@ def square(image, size=256, fill=0):
 def foreground(image):
     """Where a crop shows chromosome: (h, w) bool; all of it where nothing differs from the ground.
 
-    image: (h, w) uint8. The ground is black or white, whichever most of the border is nearer to; what differs from it
-    by more than 10 grey levels counts. [ours]
+    image: (h, w) uint8. The ground is black or white, whichever most of the border is nearer to;
+    what differs from it by more than 10 grey levels counts. [ours]
     """
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     mask = image > 10 if np.median(border) < 128 else image < 245
@@ -100,8 +102,9 @@ def crop(image):
 def area_and_length(image):
     """Size of the chromosome in an image: (area, length) in its pixels, two floats.
 
-    area: number of foreground pixels; length: four times the larger SD of their coordinates, along the axis in which
-    they spread most, which for a rod of even thickness is 1.15 times its length. [ours]
+    area: number of foreground pixels; length: four times the larger SD of their coordinates, along
+    the axis in which they spread most, which for a rod of even thickness is 1.15 times its length.
+    [ours]
     """
     points = np.argwhere(foreground(image))  # (area, 2)
     spread = np.linalg.eigvalsh(np.cov(points.T, bias=True)) if len(points) > 1 else np.zeros(2)
@@ -111,8 +114,8 @@ def area_and_length(image):
 def canvases(crops, size):
     """Chromosomes of one cell at one scale, each centred on black: (n, size, size) uint8.
 
-    crops: tight crops (h, w) uint8 of the cell. The 95th percentile of their longer sides takes up 0.92 of the canvas
-    (118 of 128 pixels); what would still not fit is shrunk until it does. [ours]
+    crops: tight crops (h, w) uint8 of the cell. The 95th percentile of their longer sides takes up
+    0.92 of the canvas (118 of 128 pixels); what would still not fit is shrunk until it does. [ours]
     """
     sides = np.array([max(part.shape) for part in crops])
     scales = np.minimum(0.92 * size / np.percentile(sides, 95), size / sides)
@@ -128,8 +131,9 @@ def canvases(crops, size):
 def centre(image, size=256):
     """The central square of an image, resized: (size, size) uint8; for photographs, which fill their frame.
 
-    image: (h, w) uint8. This is how ImageNet networks are shown photographs; black bars, as `square` pads them, would
-    make a photograph resemble the crop of a chromosome. [ours]: the paper does not say. Raises as `square`.
+    image: (h, w) uint8. This is how ImageNet networks are shown photographs; black bars, as
+    `square` pads them, would make a photograph resemble the crop of a chromosome. [ours]: the paper
+    does not say. Raises as `square`.
     """
     height, width = np.shape(image)
     side = min(height, width)
@@ -164,7 +168,8 @@ def _remarks(picture):
 def _settle_tags(picture, name):
     """Refuse a TIFF that Pillow would misread without a word, and have it read only what the picture needs.
 
-    Files in the wild name more strips than their picture has; Pillow decodes the surplus ones over it.
+    Files in the wild name more strips than their picture has; Pillow decodes the surplus ones over
+    it.
     """
     tags, raw = picture.tag_v2, picture.info["compression"] == "raw"
     kind, offsets, counts, sizes = _blocks(tags)

@@ -37,7 +37,8 @@ def check_level(level):
 def draw_counts(n, n_boot, rng):
     """How often each of n things occurs in n draws with replacement: (n_boot, n) float32, whole numbers.
 
-    float32 because these counts go straight into matrix products; it holds whole numbers up to 16,777,216 exactly.
+    float32 because these counts go straight into matrix products; it holds whole numbers up to
+    16,777,216 exactly.
     """
     counts = np.empty((n_boot, n), np.float32)
     for row in counts:
@@ -48,7 +49,8 @@ def draw_counts(n, n_boot, rng):
 def percentile_interval(estimate, replicates, level, p=None):
     """The Interval between the equal-tailed percentiles of the replicates (n_boot,), at coverage `level`.
 
-    Raises StudyError for a level outside (0, 1), for no replicates and for replicates that are not numbers.
+    Raises StudyError for a level outside (0, 1), for no replicates and for replicates that are not
+    numbers.
     """
     check_level(level)
     if len(replicates) == 0:

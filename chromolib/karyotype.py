@@ -1,15 +1,17 @@
 """From the chromosomes of a cell to its karyotype.
 
-A classifier that looks at one image at a time may call five chromosomes of a cell a 9. Read together they cannot be:
-which labels fit a karyotype best is an assignment problem, solved exactly (`scipy.optimize.linear_sum_assignment`).
-That is the transportation problem of Tso, Kleinschmidt, Mitterreiter and Graham (Pattern Recognition Letters 12, 117,
-1991), the maximum likelihood of Ritter et al. (Pattern Recognition 28, 1995), the reassignment of Poletti et al.
-(Computer Methods and Programs in Biomedicine 108, 2012) and the "dispatch" of Varifocal-Net (Qin et al., IEEE
+A classifier that looks at one image at a time may call five chromosomes of a cell a 9. Read
+together they cannot be: which labels fit a karyotype best is an assignment problem, solved exactly
+(`scipy.optimize.linear_sum_assignment`). That is the transportation problem of Tso, Kleinschmidt,
+Mitterreiter and Graham (Pattern Recognition Letters 12, 117, 1991), the maximum likelihood of
+Ritter et al. (Pattern Recognition 28, 1995), the reassignment of Poletti et al. (Computer Methods
+and Programs in Biomedicine 108, 2012) and the "dispatch" of Varifocal-Net (Qin et al., IEEE
 Transactions on Medical Imaging 38, 2019).
 
-Two questions are asked of a cell. `decode`: which labels, if the cell is normal? `call`: which karyotype, abnormal
-ones among them? A call weighs, as a cytogeneticist does, how well the chromosomes fit a karyotype against how often
-such a karyotype is met: a chromosome is easily lost on the slide, and a trisomy of chromosome 9 is hardly ever born.
+Two questions are asked of a cell. `decode`: which labels, if the cell is normal? `call`: which
+karyotype, abnormal ones among them? A call weighs, as a cytogeneticist does, how well the
+chromosomes fit a karyotype against how often such a karyotype is met: a chromosome is easily lost
+on the slide, and a trisomy of chromosome 9 is hardly ever born.
 
 Research only: a call is no diagnosis.
 """
@@ -34,12 +36,12 @@ _LOG_WAYS = np.log(np.maximum(binom(*np.indices((4, 4))), 1))  # [n, k]: to lose
 class Priors(NamedTuple):
     """How often what is met, before a chromosome of the cell has been looked at.
 
-    born: of each constitutional abnormality, per birth of either sex: 68,159 newborn (43,612 boys, 24,547 girls) of
-    the surveys collected in Gersen and Keagle, The Principles of Clinical Cytogenetics (Table 1 of "Prenatal
-    Cytogenetics"). other_trisomy: of each other autosome; the 2 of the same table that are no 13, 18 or 21, shared
-    out. A laboratory to which patients are sent meets all of them more often.
-    lost, gained, foreign [ours]: cells of which a chromosome was lost in preparation, into which a neighbour's strayed,
-    and with a picture that is no chromosome.
+    born: of each constitutional abnormality, per birth of either sex: 68,159 newborn (43,612 boys,
+    24,547 girls) of the surveys collected in Gersen and Keagle, The Principles of Clinical
+    Cytogenetics (Table 1 of "Prenatal Cytogenetics"). other_trisomy: of each other autosome; the 2
+    of the same table that are no 13, 18 or 21, shared out. A laboratory to which patients are sent
+    meets all of them more often. lost, gained, foreign [ours]: cells of which a chromosome was lost
+    in preparation, into which a neighbour's strayed, and with a picture that is no chromosome.
     """
 
     born: tuple = (
@@ -57,16 +59,18 @@ def call(log_probabilities, cells, min_log_odds=3.0, priors=None):
 
     log_probabilities: (n, 24) float, finite, a network's for each image; cells: (n,) names.
 
-    Weighed are, with XX and with XY: the normal cell; one chromosome gained; one lost; one gained and another lost;
-    and the sex chromosomes X, XXX, XXY and XYY; in a cell of 44 or 48 images one change more. Each is given the
-    assignment of images to chromosomes that fits it best. Its log-likelihood and the logarithm of its prior
-    (`Priors`, by default the newborn incidences) are added; a change counts as born with, or as having happened in
-    preparation, whichever is likelier. One image may turn out to be no chromosome.
+    Weighed are, with XX and with XY: the normal cell; one chromosome gained; one lost; one gained
+    and another lost; and the sex chromosomes X, XXX, XXY and XYY; in a cell of 44 or 48 images one
+    change more. Each is given the assignment of images to chromosomes that fits it best. Its
+    log-likelihood and the logarithm of its prior (`Priors`, by default the newborn incidences) are
+    added; a change counts as born with, or as having happened in preparation, whichever is
+    likelier. One image may turn out to be no chromosome.
 
-    karyotype: of the images at hand, as ISCN writes it ("46,XX", "47,XY,+21", "45,XX,-19"); "?" for a cell whose number
-    of images (such as 30 or 92) is that of no single cell. runner_up: the next best. log_odds: natural logarithm of the
-    odds of the first against the second. sure: these odds reach `min_log_odds` ([ours] 3.0, which is 20 to 1), and
-    every image is a chromosome. Raises StudyError as `decode`.
+    karyotype: of the images at hand, as ISCN writes it ("46,XX", "47,XY,+21", "45,XX,-19"); "?" for
+    a cell whose number of images (such as 30 or 92) is that of no single cell. runner_up: the next
+    best. log_odds: natural logarithm of the odds of the first against the second. sure: these odds
+    reach `min_log_odds` ([ours] 3.0, which is 20 to 1), and every image is a chromosome. Raises
+    StudyError as `decode`.
     """
     return read(log_probabilities, cells, min_log_odds, priors)[1]
 
@@ -98,10 +102,11 @@ def read(log_probabilities, cells, min_log_odds=3.0, priors=None):
 def constitutions(log_probabilities, cells, priors=None):
     """What the person may be born with: log evidence of each constitution, DataFrame, a row a cell, a column each.
 
-    As `call`, but a chromosome that was lost in preparation, or strayed in, does not count: 45,XX,-19 is evidence of
-    46,XX. The difference of two columns is their log odds, such as of 47,XX,+21 against 46,XX in a cell of 46 images
-    that has lost another chromosome; a threshold on it is to be chosen on normal cells, for a stated specificity, with
-    `Priors(gained=0, foreign=0)`, so that no third explanation hides either. NaN for a cell with a number of images
+    As `call`, but a chromosome that was lost in preparation, or strayed in, does not count:
+    45,XX,-19 is evidence of 46,XX. The difference of two columns is their log odds, such as of
+    47,XX,+21 against 46,XX in a cell of 46 images that has lost another chromosome; a threshold on
+    it is to be chosen on normal cells, for a stated specificity, with `Priors(gained=0,
+    foreign=0)`, so that no third explanation hides either. NaN for a cell with a number of images
     that no single cell has. Raises StudyError as `decode`.
     """
     log_probabilities, cells = _check(log_probabilities, cells)
@@ -118,13 +123,15 @@ def constitutions(log_probabilities, cells, priors=None):
 def decode(log_probabilities, cells):
     """The likeliest labels of all images if their cells are normal, those of a cell together: (n,) int64.
 
-    log_probabilities: (n, 24) float, finite; cells: (n,) names. Both sexes are tried and the likelier is kept.
+    log_probabilities: (n, 24) float, finite; cells: (n,) names. Both sexes are tried and the
+    likelier is kept.
 
-    A cell with 46 images fills a karyotype; with fewer (a lost chromosome, or only part of the cell at hand) places
-    stay empty, so that no class occurs more often than in a normal cell. With more all places are filled, and each
-    image beyond 46 may be a further copy of any class: with 47 images the likeliest trisomy. Two deviations that
-    cancel, such as one lost and another gained among 46, are for `call`. Raises StudyError for unknown cells and
-    for shapes or values that cannot be decoded.
+    A cell with 46 images fills a karyotype; with fewer (a lost chromosome, or only part of the cell
+    at hand) places stay empty, so that no class occurs more often than in a normal cell. With more
+    all places are filled, and each image beyond 46 may be a further copy of any class: with 47
+    images the likeliest trisomy. Two deviations that cancel, such as one lost and another gained
+    among 46, are for `call`. Raises StudyError for unknown cells and for shapes or values that
+    cannot be decoded.
     """
     log_probabilities, cells = _check(log_probabilities, cells)
     labels = np.empty(len(cells), np.int64)
@@ -137,8 +144,9 @@ def decode(log_probabilities, cells):
 def decoded(predictions):
     """A table as in predictions.parquet, its logits replaced: 1 for the label decoded with its cell, 0 for the others.
 
-    So everything that scores predictions scores these, but for the AUC, which has no meaning here. Cells are decoded
-    from all rows given: pooled over folds each row is still the word of a network that has not trained on its image.
+    So everything that scores predictions scores these, but for the AUC, which has no meaning here.
+    Cells are decoded from all rows given: pooled over folds each row is still the word of a network
+    that has not trained on its image.
     """
     labels = decode(log_softmax(predictions[metrics.LOGITS].to_numpy(np.float64), axis=1), predictions["cell"])
     certain = pd.DataFrame(np.eye(metrics.N_CLASSES)[labels], columns=metrics.LOGITS, index=predictions.index)
@@ -179,8 +187,8 @@ def counts_of(karyotype):
 def _members(cells):
     """Yield (name, row numbers) of each cell, by name; its rows shuffled.
 
-    Where answers are equal an assignment follows the order of the images, and files are often in that of their labels:
-    a network that knows nothing would seem to know the classes.
+    Where answers are equal an assignment follows the order of the images, and files are often in
+    that of their labels: a network that knows nothing would seem to know the classes.
     """
     names, places = np.unique(cells, return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(len(places))
@@ -220,7 +228,8 @@ def _fit(worth, karyotype):
 def _hypotheses(worth):
     """What a cell with images of `worth` (m, 25) may hold: counts (h, 25) and log-likelihood (h,) of the best fit.
 
-    The best fit to a normal cell of either sex, and all that lose one of a class against it and gain one of another.
+    The best fit to a normal cell of either sex, and all that lose one of a class against it and
+    gain one of another.
     """
     counts, fits = [], []
     for normal in NORMAL:
@@ -238,10 +247,10 @@ def _hypotheses(worth):
 def _detours(worth, labels):
     """What it costs the best labelling at least to have one image less of class a and one more of b: (25, 25).
 
-    The image that leaves a may push another one out of its class, and so on to b: the shortest path in the residual
-    graph of the transportation problem, after which the labelling is again the best of its kind (Ahuja, Magnanti and
-    Orlin, Network Flows, 1993, section 9.7). All paths at once by Floyd and Warshall. Diagonal 0; inf where there is
-    no image to leave.
+    The image that leaves a may push another one out of its class, and so on to b: the shortest path
+    in the residual graph of the transportation problem, after which the labelling is again the best
+    of its kind (Ahuja, Magnanti and Orlin, Network Flows, 1993, section 9.7). All paths at once by
+    Floyd and Warshall. Diagonal 0; inf where there is no image to leave.
     """
     cost = np.full((NOTHING + 1, NOTHING + 1), np.inf)
     np.minimum.at(cost, labels, worth[np.arange(len(worth)), labels][:, None] - worth)

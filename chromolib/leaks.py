@@ -10,11 +10,12 @@ from chromolib.errors import StudyError
 def homologues(results, draws=10_000, seed=0):
     """Does a network do better on images whose homologue it has learned from? DataFrame, a row per run.
 
-    The homologue is the other image of the class in the cell. In the fold of an image it was either validated beside it
-    or trained on. trained_on, validated: accuracy of either kind, in per cent, of n_trained_on and n_validated images;
-    difference: trained_on - validated, in points, with low, high, p over cells. Autosomes only; one whose homologue the
-    data set lacks counts as trained on (regular cells lack none). NaN where a kind has no images, as the first has none
-    with folds by cell. Runs on data without cells have no row.
+    The homologue is the other image of the class in the cell. In the fold of an image it was either
+    validated beside it or trained on. trained_on, validated: accuracy of either kind, in per cent,
+    of n_trained_on and n_validated images; difference: trained_on - validated, in points, with low,
+    high, p over cells. Autosomes only; one whose homologue the data set lacks counts as trained on
+    (regular cells lack none). NaN where a kind has no images, as the first has none with folds by
+    cell. Runs on data without cells have no row.
     """
     rows = [
         dict(zip(tables.RUN, key, strict=True)) | _homologues(predictions, draws, seed)
@@ -45,11 +46,12 @@ def _accuracy(table):
 def near_copies(record, threshold):
     """Near-identical images on both sides of folds cut by image and by cell, where the images are at hand: DataFrame.
 
-    record: content of a run.json; its data set is loaded, and cut into its folds. A row per way to cut: data, folds,
-    state, pairs (correlation of thumbnails at least `threshold`, see `duplicates.near_identical`), same_cell and
-    same_class (of these), across (those in two folds: each image is then validated by a network that has seen the
-    other), images (in such pairs), share (of all images, per cent). Where the set cannot be loaded, or is another than
-    the run's, state is "not run".
+    record: content of a run.json; its data set is loaded, and cut into its folds. A row per way to
+    cut: data, folds, state, pairs (correlation of thumbnails at least `threshold`, see
+    `duplicates.near_identical`), same_cell and same_class (of these), across (those in two folds:
+    each image is then validated by a network that has seen the other), images (in such pairs),
+    share (of all images, per cent). Where the set cannot be loaded, or is another than the run's,
+    state is "not run".
     """
     settings, name = record["parameters"], record["data"]["name"]
     columns = ["data", "folds", "state", "pairs", "same_cell", "same_class", "across", "images", "share"]

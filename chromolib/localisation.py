@@ -47,9 +47,10 @@ class Localisation:
 def check(architecture, size=128, seed=0, n=32):
     """Train `architecture` briefly to tell a bright from a dark square on noise, and map n new drawings.
 
-    It starts from scratch, efficientnet_lite0 from the ImageNet weights that need no download; 20 steps of Adam
-    on 8 new drawings each, about half a minute on one busy core [measured]. At 128 px a network that reduces
-    the image 32-fold has a grid of 4 x 4; at 64 px the grid of 2 x 2 would be too coarse to localise anything.
+    It starts from scratch, efficientnet_lite0 from the ImageNet weights that need no download; 20
+    steps of Adam on 8 new drawings each, about half a minute on one busy core [measured]. At 128 px
+    a network that reduces the image 32-fold has a grid of 4 x 4; at 64 px the grid of 2 x 2 would
+    be too coarse to localise anything.
     """
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,8 @@
 """What can be measured on square images of single chromosomes: size, grey levels, sharpness.
 
-A chromosome is told from its background by grey level: darker than 245 where the background is white, brighter than
-10 where it is black [ours]. The black padding beside a white background belongs to neither.
+A chromosome is told from its background by grey level: darker than 245 where the background is
+white, brighter than 10 where it is black [ours]. The black padding beside a white background
+belongs to neither.
 """
 
 import numpy as np
@@ -38,9 +39,10 @@ def box(mask):
 def measure(images):
     """Four measures of each image (n, h, w) uint8: DataFrame of n rows, all float.
 
-    length: longer side of the box around the chromosome, in per cent of the image's longer side; area: its pixels, in
-    per cent of the image's; level: their mean grey level; sharpness: variance of the Laplacian (of four neighbours)
-    over pixels that lie inside it with all four. Without a chromosome area is 0 and the others are NaN.
+    length: longer side of the box around the chromosome, in per cent of the image's longer side;
+    area: its pixels, in per cent of the image's; level: their mean grey level; sharpness: variance
+    of the Laplacian (of four neighbours) over pixels that lie inside it with all four. Without a
+    chromosome area is 0 and the others are NaN.
     """
     light = has_light_background(images)
     return pd.DataFrame([_measure(image, foreground(image, light)) for image in images])

@@ -37,7 +37,8 @@ def scores(labels, logits):
         probabilities in float64 (in float32 near-certain images tie at 1); nan where there is no such class.
     classes_scored: the number of classes in that mean.
 
-    Raises StudyError for shapes that do not match, labels out of range, and logits that are NaN or infinite.
+    Raises StudyError for shapes that do not match, labels out of range, and logits that are NaN or
+    infinite.
     """
     labels, logits = check(labels, logits)
     counts = confusion(labels, logits)

@@ -6,8 +6,9 @@
     licence: ours, not to be passed on
     source: the laboratory, 2026
 
-folders: `<class>/<image>`, `<cell>/<class>/<image>` or `<patient>/<cell>/<class>/<image>`, one of them throughout.
-A sheet: a CSV file with the columns file and label and, where known, cell and patient.
+folders: `<class>/<image>`, `<cell>/<class>/<image>` or `<patient>/<cell>/<class>/<image>`, one of
+them throughout. A sheet: a CSV file with the columns file and label and, where known, cell and
+patient.
 """
 
 import csv
@@ -67,9 +68,10 @@ def find(name, root=None):
 def index(path, layout):
     """([(member, file, label, cell, patient)] of the images of a set, words on what is irregular).
 
-    path: the folder or archive; layout: "folders" or the name of the sheet in it; label: 0..23; cell and patient: str,
-    or None for all where they are not known for all. Raises StudyError for a set without images, labels that are no
-    class, one class only, and for rows of the sheet that cannot be used: all are counted, the first five listed.
+    path: the folder or archive; layout: "folders" or the name of the sheet in it; label: 0..23;
+    cell and patient: str, or None for all where they are not known for all. Raises StudyError for a
+    set without images, labels that are no class, one class only, and for rows of the sheet that
+    cannot be used: all are counted, the first five listed.
     """
     members = archives.names(path)
     pictures = _pictures(path, members)
@@ -93,9 +95,9 @@ def index(path, layout):
 def unlabelled(path):
     """([(member, cell)] of images whose class is asked for, words on what is irregular).
 
-    path: a folder or archive, in which the first sub-folder names the cell (but class folders with a few images each
-    are of one cell), or a sheet in a folder. cell: str, or None for all where not known for all. Raises StudyError as
-    `index`, but needs no labels.
+    path: a folder or archive, in which the first sub-folder names the cell (but class folders with
+    a few images each are of one cell), or a sheet in a folder. cell: str, or None for all where not
+    known for all. Raises StudyError as `index`, but needs no labels.
     """
     sheet = path.name if _SHEET.search(path.name) else None
     members = archives.names(path.parent if sheet else path)
@@ -123,8 +125,9 @@ def label(text):
 def new(folder, stain="unknown"):
     """Write parameters/dataset/<name>.yaml for a folder or archive: the name.
 
-    The name is that of the folder. A sheet in it that names files and labels is taken, otherwise the class folders.
-    Raises StudyError where there is neither, and where the file is there already.
+    The name is that of the folder. A sheet in it that names files and labels is taken, otherwise
+    the class folders. Raises StudyError where there is neither, and where the file is there
+    already.
     """
     path = Path(folder).expanduser().resolve()
     if not path.exists():
@@ -282,7 +285,8 @@ def _one_ends_the_other(path, wanted):
 def _settled(rows):
     """The rows with None for cells and patients that are not known for all, and words on it.
 
-    A cell's name that occurs with several patients, as where cells are numbered within each, gets the patient's name.
+    A cell's name that occurs with several patients, as where cells are numbered within each, gets
+    the patient's name.
     """
     remarks = []
     members, names, labels, *groups = zip(*rows, strict=True)

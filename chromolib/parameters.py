@@ -1,7 +1,8 @@
 """Parameters: the notebooks' own cells are the only place where a name, a type and a default are defined.
 
-A parameter file is flat YAML and may hold any parameter of any notebook of the study; each notebook takes those it
-knows. A name that no notebook knows, or a value of another type, stops a run before any work.
+A parameter file is flat YAML and may hold any parameter of any notebook of the study; each notebook
+takes those it knows. A name that no notebook knows, or a value of another type, stops a run before
+any work.
 """
 
 import ast
@@ -60,7 +61,8 @@ def path(kind, name):
 def profile_files(name):
     """The parameter files of a profile: its own, after those of the profiles that it varies.
 
-    A variation is named after what it varies and lists only what differs: mini_cell is mini.yaml, then mini_cell.yaml.
+    A variation is named after what it varies and lists only what differs: mini_cell is mini.yaml,
+    then mini_cell.yaml.
     """
     own, words = path("profile", name), name.split("_")
     bases = ("_".join(words[:count]) for count in range(1, len(words)))
@@ -117,7 +119,8 @@ def defaults(notebook):
 def tasks(values):
     """The tasks among parameters, called `<staining>_band`, each with the name of its data set.
 
-    The notebooks know q_band and g_band; a profile adds one by its name alone, such as `c_band: my_cells`.
+    The notebooks know q_band and g_band; a profile adds one by its name alone, such as `c_band:
+    my_cells`.
     """
     return {name: value for name, value in values.items() if _TASK.fullmatch(name)}
 
@@ -125,7 +128,8 @@ def tasks(values):
 def parent(values):
     """(task, approach) of the run that a run with these parameters begins from.
 
-    `parent` is an approach, or `<task>/<approach>`. Without a task it is the other staining's: of several the first.
+    `parent` is an approach, or `<task>/<approach>`. Without a task it is the other staining's: of
+    several the first.
     """
     task, _, approach = values["parent"].rpartition("/")
     others = [name for name in tasks(values) if name != values["task"]]
@@ -158,8 +162,9 @@ def select(notebook, values):
 def check(notebook, namespace):
     """All parameters of a running notebook, from its `globals()`, checked: dict of name to value.
 
-    Papermill itself only warns about an unknown name. The cell it injects begins with `# Parameters`; its names are
-    found in IPython's history of inputs, so that variables defined later are never taken for parameters.
+    Papermill itself only warns about an unknown name. The cell it injects begins with `#
+    Parameters`; its names are found in IPython's history of inputs, so that variables defined later
+    are never taken for parameters.
     """
     injected = [source for source in namespace.get("In", []) if source.startswith("# Parameters")]
     given = {target.id for source in injected for line in ast.parse(source).body for target in line.targets}

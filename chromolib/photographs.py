@@ -32,8 +32,9 @@ SMALLEST = 64  # shortest side of a crop, in pixels [ours]
 def crops(seed=0):
     """Square crops of varied scale and place, the same for the same seed: list of (image (s, s) uint8, file str).
 
-    The side is log-uniform from 64 pixels to the picture's shorter side. Crops of one picture overlap, so they are
-    not independent images. Raises StudyError where an installed package lacks a picture.
+    The side is log-uniform from 64 pixels to the picture's shorter side. Crops of one picture
+    overlap, so they are not independent images. Raises StudyError where an installed package lacks
+    a picture.
     """
     rng = np.random.default_rng(seed)
     found = []

@@ -2,8 +2,9 @@
 
     python -m chromolib.predict RUN FOLDER [--fold K ...] [--size] [--grad-cam] [--out OUT]
 
-RUN: the folder of a run, or its name under runs/, such as karyotype/g_band/efficientnet_lite0/imagenet. FOLDER: a cell
-a sub-folder, or the images of one cell, or a sheet (CSV) with the columns file and, where known, cell.
+RUN: the folder of a run, or its name under runs/, such as
+karyotype/g_band/efficientnet_lite0/imagenet. FOLDER: a cell a sub-folder, or the images of one
+cell, or a sheet (CSV) with the columns file and, where known, cell.
 
 For research only. No diagnosis.
 """
@@ -72,8 +73,8 @@ class Predictor:
     def log_probabilities(self, squares, values=None):
         """(n, 24) float64: each fold's answers as `chromolib.readings` has them, their probabilities averaged.
 
-        values: (n, 2) `sizes.features` of the images, where their size is to count; the run's own data set must then be
-        at hand.
+        values: (n, 2) `sizes.features` of the images, where their size is to count; the run's own
+        data set must then be at hand.
         """
         data = None if values is None else readings.data_of(self.path)
         parts = [
@@ -86,13 +87,14 @@ class Predictor:
 def predict(run, images, cells=None, sizes=None, folds=None):
     """What the run in folder `run` says of images: DataFrame, a row an image.
 
-    images: n pictures, each (h, w) uint8 of any size on a black or white ground; cells: (n,) names, or None where
-    unknown; sizes: (n, 2) area and length in pixels (`images.area_and_length`), if they are to count; folds: those
-    whose networks are asked, by default all, averaged.
+    images: n pictures, each (h, w) uint8 of any size on a black or white ground; cells: (n,) names,
+    or None where unknown; sizes: (n, 2) area and length in pixels (`images.area_and_length`), if
+    they are to count; folds: those whose networks are asked, by default all, averaged.
 
-    cell, class, probability, second_class; decoded: class when the cell is read together ("" for no chromosome, or
-    without cells); unsure: whether a person should look; logit_0 .. logit_23: log-probabilities. Raises StudyError for
-    an unfinished run, absent weights, images that are none and lengths that differ.
+    cell, class, probability, second_class; decoded: class when the cell is read together ("" for no
+    chromosome, or without cells); unsure: whether a person should look; logit_0 .. logit_23:
+    log-probabilities. Raises StudyError for an unfinished run, absent weights, images that are none
+    and lengths that differ.
     """
     return _predict(Predictor(run, folds), images, cells, sizes)[0]
 
@@ -155,7 +157,8 @@ def read_folder(path):
 def write(predictor, path, out, size=False, grad_cam=False):
     """Predict all images of a folder or sheet and write what came out to the folder `out`; returns the calls.
 
-    predictions.csv, karyotypes.csv, and of each cell <cell>.png, <cell>.svg and, if asked for, <cell>_grad_cam.png.
+    predictions.csv, karyotypes.csv, and of each cell <cell>.png, <cell>.svg and, if asked for,
+    <cell>_grad_cam.png.
     """
     names, pictures, cells, remarks = read_folder(path)
     areas = [images.area_and_length(picture) for picture in pictures] if size else None

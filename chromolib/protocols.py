@@ -1,7 +1,7 @@
 """What the paper's score owes to its protocol: folds by image, and the epoch chosen on the fold that is scored.
 
-`varied` is what `variations.protocols` gives: {end of the profile's name: `runs.Results`}. Scores come out in per cent,
-differences in percentage points.
+`varied` is what `variations.protocols` gives: {end of the profile's name: `runs.Results`}. Scores
+come out in per cent, differences in percentage points.
 """
 
 import itertools
@@ -23,10 +23,10 @@ PROTOCOLS = {  # name -> variation, and the prefix of its columns in folds.csv
 def scores(varied, tasks, architectures, approach, draws=10_000, seed=0):
     """What an approach scores under each of `PROTOCOLS`: DataFrame, a row per task, architecture and protocol.
 
-    macro_f1, accuracy: mean over the folds. pooled_macro_f1 and pooled_accuracy, each with _low and _high: all folds'
-    predictions together, with 95 % bootstrap interval over the groups named in `resampled`; NaN for the last epoch of
-    runs from before its predictions were kept. n_train: mean over the folds of the images that were learned from.
-    state: "run" or "not run".
+    macro_f1, accuracy: mean over the folds. pooled_macro_f1 and pooled_accuracy, each with _low and
+    _high: all folds' predictions together, with 95 % bootstrap interval over the groups named in
+    `resampled`; NaN for the last epoch of runs from before its predictions were kept. n_train: mean
+    over the folds of the images that were learned from. state: "run" or "not run".
     """
     rows = []
     for task, architecture in itertools.product(tasks, architectures):
@@ -65,10 +65,11 @@ def _predictions(results, key, prefix):
 def changes(varied, tasks, architectures, approach, metric="macro_f1", draws=10_000, seed=0):
     """What each stricter protocol takes off the paper's score: DataFrame, a row per task, architecture and protocol.
 
-    change: its mean over folds minus the paper's. pooled_change, pooled_low, pooled_high, p: the same of the pooled
-    predictions, by `statistics.unmatched_bootstrap`, for folds cut in two ways validate different images of the same
-    cells. common_images, and common_change, _low, _high: of the images that both have validated, by
-    `statistics.paired_bootstrap`. A protocol that was not run has no row; NaN where predictions were not kept.
+    change: its mean over folds minus the paper's. pooled_change, pooled_low, pooled_high, p: the
+    same of the pooled predictions, by `statistics.unmatched_bootstrap`, for folds cut in two ways
+    validate different images of the same cells. common_images, and common_change, _low, _high: of
+    the images that both have validated, by `statistics.paired_bootstrap`. A protocol that was not
+    run has no row; NaN where predictions were not kept.
     """
     rows = []
     for task, architecture in itertools.product(tasks, architectures):

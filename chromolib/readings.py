@@ -1,8 +1,9 @@
 """How a run's answers are read: calibrated, and, where sizes are known, with the size of the chromosome as evidence.
 
-Each fold has a reading of its own. Its weights are chosen on the monitor part of the fold, which its training used for
-nothing but the epoch; its size model knows only the sizes of the images it was trained on. A run whose epoch was chosen
-on the reported images (`select_on: validation`) has no such part: its answers are then read as they are.
+Each fold has a reading of its own. Its weights are chosen on the monitor part of the fold, which
+its training used for nothing but the epoch; its size model knows only the sizes of the images it
+was trained on. A run whose epoch was chosen on the reported images (`select_on: validation`) has no
+such part: its answers are then read as they are.
 """
 
 from typing import NamedTuple
@@ -53,7 +54,8 @@ def reading(path, fold, data=None):
 def answers(path, data=None):
     """The predictions of a run as its folds' readings have them: as in predictions.parquet, logits replaced.
 
-    The logits are log-probabilities then: of the calibrated network, and of the size too where `data` is given.
+    The logits are log-probabilities then: of the calibrated network, and of the size too where
+    `data` is given.
     """
     parts = []
     for fold, rows in runs.predictions(path).groupby("fold"):

@@ -3,8 +3,8 @@
     runs/<profile>/<task>/<architecture>/<approach>/
         fold<k>.safetensors  history.csv  predictions.parquet  folds.csv  run.json
 
-run.json is written last and at once: its presence means that the run is complete, and it holds the digest of every
-other file. `chromolib.trainer` makes runs.
+run.json is written last and at once: its presence means that the run is complete, and it holds the
+digest of every other file. `chromolib.trainer` makes runs.
 
     python -m chromolib.runs verify PROFILE        checks every file of every run against its digest
 """
@@ -57,9 +57,10 @@ def weights(path, fold):
 def verify(root, profile):
     """Check again every run of a profile: DataFrame with run, file and state, a row for each file of each run.
 
-    state is "ok"; "not kept" for the weights of a run that was published without any; or says what is wrong: a file
-    missing, not as its digest in run.json, in another run's place or unknown to run.json; run.json absent (the run is
-    not finished) or damaged; a parent that is missing or was trained again later. StudyError where there is no run.
+    state is "ok"; "not kept" for the weights of a run that was published without any; or says what
+    is wrong: a file missing, not as its digest in run.json, in another run's place or unknown to
+    run.json; run.json absent (the run is not finished) or damaged; a parent that is missing or was
+    trained again later. StudyError where there is no run.
     """
     paths_of_runs = [path for path in files.matching(Path(root, profile), "*_band/*/*") if path.is_dir()]
     if not paths_of_runs:
@@ -134,8 +135,8 @@ def predictions(path):
 def collect(root, profile):
     """The scores of all finished runs of a profile: a row per task, architecture, approach and fold.
 
-    The columns are those of folds.csv after the three names, and all of `metrics.scores` as computed now from the
-    predictions. No finished run gives an empty DataFrame.
+    The columns are those of folds.csv after the three names, and all of `metrics.scores` as
+    computed now from the predictions. No finished run gives an empty DataFrame.
     """
     parts = [pd.DataFrame(columns=[*tables.RUN, "fold"])]
     for file in files.matching(Path(root, profile), "*/*/*/run.json"):

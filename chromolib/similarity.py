@@ -1,9 +1,10 @@
 """How far apart two sets of images lie: features, the maximum mean discrepancy (MMD), and CORAL.
 
-Everything but `embed` takes features x (n, d) and y (m, d) of any float type and raises StudyError where these
-are not two finite matrices of equal width. The kernel is k(a, b) = exp(-|a - b|^2 / (2 sigma^2)), sigma^2 being the
-argument `bandwidth`. Kernels are computed in float32 (on centred features, so that nothing cancels), in blocks of
-rows, and never stored whole; sums over blocks are float64.
+Everything but `embed` takes features x (n, d) and y (m, d) of any float type and raises StudyError
+where these are not two finite matrices of equal width. The kernel is k(a, b) = exp(-|a - b|^2 / (2
+sigma^2)), sigma^2 being the argument `bandwidth`. Kernels are computed in float32 (on centred
+features, so that nothing cancels), in blocks of rows, and never stored whole; sums over blocks are
+float64.
 """
 
 import itertools
@@ -48,10 +49,11 @@ def embed(images, architecture="efficientnet_lite0", weights="imagenet", batch_s
 def median_bandwidth(x, y, reading="median_distance", balanced=True):
     """sigma^2 of the "median heuristic" on the pooled sample of x and y, over all pairs i < j. A float.
 
-    The heuristic has two readings: "median_distance" takes sigma = median d, so sigma^2 = (median d)^2 (as hyppo
-    does); "median_square_half" takes sigma^2 = median(d^2) / 2 (as alibi-detect does), a kernel half as wide.
-    balanced: as many rows of x as of y, drawn from the larger with a fixed seed [ours]; else all rows, and the median
-    is as good as that of the larger set alone. Exact up to 20,000 rows; beyond, of so many, drawn with a fixed seed.
+    The heuristic has two readings: "median_distance" takes sigma = median d, so sigma^2 = (median
+    d)^2 (as hyppo does); "median_square_half" takes sigma^2 = median(d^2) / 2 (as alibi-detect
+    does), a kernel half as wide. balanced: as many rows of x as of y, drawn from the larger with a
+    fixed seed [ours]; else all rows, and the median is as good as that of the larger set alone.
+    Exact up to 20,000 rows; beyond, of so many, drawn with a fixed seed.
     """
     if reading not in ("median_distance", "median_square_half"):
         raise StudyError(f"reading: {reading!r} is unknown; choose 'median_distance' or 'median_square_half'")
@@ -84,14 +86,14 @@ def mmd2(x, y, bandwidth):
 def mmd2_interval(x, y, bandwidth, n_boot=1000, level=0.95, seed=0, groups=None, replicate="distinct"):
     """Percentile bootstrap Interval of MMD^2, the bandwidth kept fixed; its estimate is `mmd2`. No p.
 
-    groups: None resamples images. (groups_x, groups_y), labels (n,) and (m,) such as cells, resamples whole groups;
-    either may be None where groups are unknown.
+    groups: None resamples images. (groups_x, groups_y), labels (n,) and (m,) such as cells,
+    resamples whole groups; either may be None where groups are unknown.
 
-    replicate: "distinct" means over pairs of distinct things only: with counts w of images
-    (w'Kw - sum w^2) / (n^2 - sum w^2), and with groups each copy of a group keeps its own pairs while pairs between
-    copies of one group are left out. "textbook" applies the formula of `mmd2` to the drawn sample [the paper's
-    reading]; an image drawn twice then meets itself with k = 1, which biases the replicates upwards by about
-    (1 - mean k_xx) / n + (1 - mean k_yy) / m.
+    replicate: "distinct" means over pairs of distinct things only: with counts w of images (w'Kw -
+    sum w^2) / (n^2 - sum w^2), and with groups each copy of a group keeps its own pairs while pairs
+    between copies of one group are left out. "textbook" applies the formula of `mmd2` to the drawn
+    sample [the paper's reading]; an image drawn twice then meets itself with k = 1, which biases
+    the replicates upwards by about (1 - mean k_xx) / n + (1 - mean k_yy) / m.
     """
     if replicate not in ("distinct", "textbook"):
         raise StudyError(f"replicate: {replicate!r} is unknown; choose 'distinct' or 'textbook'")
@@ -111,10 +113,10 @@ def mmd2_interval(x, y, bandwidth, n_boot=1000, level=0.95, seed=0, groups=None,
 def permutation_test(x, y, bandwidth, n_permutations=1000, seed=0, groups=None):
     """p of the hypothesis that x and y come from one distribution: (b + 1) / (n_permutations + 1).
 
-    b counts the random relabellings of the pooled sample whose MMD^2 is at least the observed one. groups: as for
-    `mmd2_interval`. Whole groups are relabelled, as many for x as x has, for what depends on each other must stay
-    together: relabelling single images raises false alarms. Where the groups of one set alone are unknown its images
-    count as groups, and the test is approximate.
+    b counts the random relabellings of the pooled sample whose MMD^2 is at least the observed one.
+    groups: as for `mmd2_interval`. Whole groups are relabelled, as many for x as x has, for what
+    depends on each other must stay together: relabelling single images raises false alarms. Where
+    the groups of one set alone are unknown its images count as groups, and the test is approximate.
     """
     if n_permutations < 1:
         raise StudyError(f"n_permutations: {n_permutations} relabellings give no p; the usual number is 1,000")
@@ -151,9 +153,10 @@ def coral(x, y):
 def coral_interval(x, y, n_boot=1000, level=0.95, seed=0, groups=None):
     """Basic bootstrap Interval of `coral`; groups as for `mmd2_interval`. No p.
 
-    A covariance of few images is noisy, and a squared distance between noisy covariances too large; a replicate has
-    that noise twice. The basic interval, 2 estimate - percentile (Davison and Hinkley 1997, 5.2), takes it off, so the
-    estimate may lie above its middle. No covariance is drawn anew: with a = x - mean, |C_x|^2 is a sum of (a_i a_j)^2.
+    A covariance of few images is noisy, and a squared distance between noisy covariances too large;
+    a replicate has that noise twice. The basic interval, 2 estimate - percentile (Davison and
+    Hinkley 1997, 5.2), takes it off, so the estimate may lie above its middle. No covariance is
+    drawn anew: with a = x - mean, |C_x|^2 is a sum of (a_i a_j)^2.
     """
     x, y = (z - z.mean(axis=0) for z in _checked(x, y))
     members, rng = _both_members(groups, x, y), np.random.default_rng(seed)
@@ -167,9 +170,9 @@ def coral_interval(x, y, n_boot=1000, level=0.95, seed=0, groups=None):
 def orders(features, sizes, factors, seed=0):
     """How the order of the pairs depends on sample sizes and bandwidth: DataFrame size, bandwidth, factor, pair, mmd2.
 
-    features: {domain: (n, d)}; each pair of domains is compared. sizes: images drawn of each domain, None for all of
-    them; those that a domain does not have are left out. bandwidth: the median distance of balanced or of pooled sets,
-    times each of `factors` (of sigma^2).
+    features: {domain: (n, d)}; each pair of domains is compared. sizes: images drawn of each
+    domain, None for all of them; those that a domain does not have are left out. bandwidth: the
+    median distance of balanced or of pooled sets, times each of `factors` (of sigma^2).
     """
     rng, rows = np.random.default_rng(seed), []
     shuffled = {domain: rng.permutation(part) for domain, part in features.items()}
@@ -262,7 +265,8 @@ def _textbook_mean(x, weights):
 def _distinct_mean(x, weights, members, drawn):
     """Mean kernel over pairs i != j of the drawn samples without those between copies of one group. (r,) float64.
 
-    Of the total w'Kw a group drawn c times holds c^2 own sums, where c of them, without the diagonal, are wanted.
+    Of the total w'Kw a group drawn c times holds c^2 own sums, where c of them, without the
+    diagonal, are wanted.
     """
     order, size = np.argsort(members, kind="stable"), np.bincount(members)  # (n,), (groups,)
     groups = np.split(x[order], np.cumsum(size)[:-1])
@@ -276,8 +280,9 @@ def _distinct_mean(x, weights, members, drawn):
 def _coral(x, y, weights_x, weights_y):
     """CORAL of the samples with the counts (n, r) and (m, r) of their images: (r,) float64.
 
-    With the counts' mean m and sum n the scatter is S = sum w x x' - n m m', and the trace of S_x S_y is
-    w_x' K w_y - n_y sum w_x (x m_y)^2 - n_x sum w_y (y m_x)^2 + n_x n_y (m_x m_y)^2 with K = (x y)^2.
+    With the counts' mean m and sum n the scatter is S = sum w x x' - n m m', and the trace of S_x
+    S_y is w_x' K w_y - n_y sum w_x (x m_y)^2 - n_x sum w_y (y m_x)^2 + n_x n_y (m_x m_y)^2 with K =
+    (x y)^2.
     """
     sides = [(z, w, _sums(w), z.T @ w / _sums(w)) for z, w in ((x, weights_x), (y, weights_y))]  # means (d, r)
     total = 0

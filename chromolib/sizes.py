@@ -1,8 +1,9 @@
 """How large a chromosome is, which squaring throws away: a model of size, whose log-likelihood is added to a network's.
 
-The logarithms of a chromosome's area and length, each less the median of its cell, so that neither magnification nor
-how far the cell's chromosomes were condensed matters; for each class one two-dimensional Student t with 4 degrees of
-freedom [ours], which a badly cut chromosome does not pull away.
+The logarithms of a chromosome's area and length, each less the median of its cell, so that neither
+magnification nor how far the cell's chromosomes were condensed matters; for each class one
+two-dimensional Student t with 4 degrees of freedom [ours], which a badly cut chromosome does not
+pull away.
 """
 
 from typing import NamedTuple
@@ -28,7 +29,8 @@ class SizeModel(NamedTuple):
 def features(sizes, cells=None):
     """Log area and log length, less the median of the cell: (n, 2) float64.
 
-    sizes: (n, 2), as `Dataset.sizes`; cells: (n,) names, or None where unknown, when the median is that of all.
+    sizes: (n, 2), as `Dataset.sizes`; cells: (n,) names, or None where unknown, when the median is
+    that of all.
     """
     logs = pd.DataFrame(np.log(np.maximum(sizes, 1)).astype(np.float64))
     cells = np.zeros(len(logs)) if cells is None else np.asarray(cells)
@@ -38,7 +40,8 @@ def features(sizes, cells=None):
 def fit(values, labels):
     """The SizeModel of training images: their `features` (n, 2) and labels (n,) 0..23.
 
-    Maximum likelihood of each class, by the EM algorithm for Student's t (Liu and Rubin, Statistica Sinica 5, 1995).
+    Maximum likelihood of each class, by the EM algorithm for Student's t (Liu and Rubin, Statistica
+    Sinica 5, 1995).
     """
     parts = [values[labels == label] for label in range(metrics.N_CLASSES)]
     models = [_student(part if len(part) >= _FEWEST else values) for part in parts]

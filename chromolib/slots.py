@@ -1,7 +1,7 @@
 """The GPUs of this machine, shared between the jobs of one user without a scheduler: each has four slots.
 
-A slot is a locked file, so it is free again when its process ends, in whatever way. Jobs of other users are seen by
-the memory that they take.
+A slot is a locked file, so it is free again when its process ends, in whatever way. Jobs of other
+users are seen by the memory that they take.
 """
 
 import getpass
@@ -30,10 +30,11 @@ _TEMPORARY = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # TM
 def take(count=1):
     """Hold `count` of the slots of one device, and yield the device as text for CUDA_VISIBLE_DEVICES.
 
-    Of the devices with enough free slots it is the one with the most of them whose share of the memory is free too.
-    Where there is none, it waits; jobs are served in turn, so that small ones do not overtake a large one for ever.
-    Yields None, and limits nothing, on a machine without GPUs, and in a Slurm job with one GPU, which the cluster has
-    chosen. StudyError for a count outside 1 to 4.
+    Of the devices with enough free slots it is the one with the most of them whose share of the
+    memory is free too. Where there is none, it waits; jobs are served in turn, so that small ones
+    do not overtake a large one for ever. Yields None, and limits nothing, on a machine without
+    GPUs, and in a Slurm job with one GPU, which the cluster has chosen. StudyError for a count
+    outside 1 to 4.
     """
     if not 1 <= count <= SLOTS:
         raise StudyError(f"slots: {count} of a GPU cannot be taken; a GPU has {SLOTS}, so ask for 1 to {SLOTS}")
@@ -57,7 +58,8 @@ def take(count=1):
 def needed(count, gib):
     """Slots of a job that wants `count` and needs so many GiB: more, where that is more of the smallest GPU's memory.
 
-    At most all four: a batch that does not fit goes through the network in parts. A MIG instance is not shared.
+    At most all four: a batch that does not fit goes through the network in parts. A MIG instance is
+    not shared.
     """
     names, memory = devices(), _memory()
     if any(name.startswith("MIG-") for name in names):
@@ -69,10 +71,11 @@ def needed(count, gib):
 def devices():
     """Names of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; empty where there are none.
 
-    They are those of CUDA_VISIBLE_DEVICES where it is set, up to the first that does not exist, as CUDA reads it; a
-    number is nvidia-smi's. Else they are all that nvidia-smi lists; of a GPU that is divided, its MIG instances. The
-    names are UUIDs, so that a GPU has one name whoever asks. CHROMOLIB_DEVICES, a number, puts as many imagined ones
-    in their place: to try the packing without a GPU.
+    They are those of CUDA_VISIBLE_DEVICES where it is set, up to the first that does not exist, as
+    CUDA reads it; a number is nvidia-smi's. Else they are all that nvidia-smi lists; of a GPU that
+    is divided, its MIG instances. The names are UUIDs, so that a GPU has one name whoever asks.
+    CHROMOLIB_DEVICES, a number, puts as many imagined ones in their place: to try the packing
+    without a GPU.
     """
     imagined, visible = os.environ.get("CHROMOLIB_DEVICES"), os.environ.get("CUDA_VISIBLE_DEVICES")
     if imagined:

@@ -11,10 +11,11 @@ from chromolib import statistics
 def sources(seeded, tasks, architectures, approach, metric="macro_f1"):
     """Seeds against folds as sources of spread: DataFrame, a row per task, architecture and source.
 
-    seeded: {seed: Results}, on the same folds. Sources: "seeds, same fold" (root of the mean variance over seeds within
-    a fold), "folds, same seed" (the same with the parts exchanged), and, for accuracy, "images alone": the standard
-    deviation sqrt(p (1 - p) / n) of a share of n independent images. sd, low, high: in points, with the 95 % interval
-    of a standard deviation of normal values (chi squared, `freedom` degrees). Fewer than two seeds give no first row.
+    seeded: {seed: Results}, on the same folds. Sources: "seeds, same fold" (root of the mean
+    variance over seeds within a fold), "folds, same seed" (the same with the parts exchanged), and,
+    for accuracy, "images alone": the standard deviation sqrt(p (1 - p) / n) of a share of n
+    independent images. sd, low, high: in points, with the 95 % interval of a standard deviation of
+    normal values (chi squared, `freedom` degrees). Fewer than two seeds give no first row.
     """
     rows = []
     for task, architecture in itertools.product(tasks, architectures):

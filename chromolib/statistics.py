@@ -1,6 +1,7 @@
 """Whether a difference between two approaches is more than chance: intervals, tests, corrections.
 
-Differences and their intervals are in the unit of what is passed in: fractions of 1 for `metrics.scores`.
+Differences and their intervals are in the unit of what is passed in: fractions of 1 for
+`metrics.scores`.
 """
 
 import numpy as np
@@ -21,8 +22,9 @@ _METRICS = {
 def bootstrap_interval(differences, n_boot=10_000, level=0.95, seed=0):
     """The paper's interval: percentile bootstrap of the mean of the fold differences (n_folds,). No p.
 
-    Of five folds it covers too little, 84 % instead of 95 % even where folds are independent [ours, simulated]; it is
-    here to reproduce the paper. Raises StudyError for fewer than two folds and for NaN.
+    Of five folds it covers too little, 84 % instead of 95 % even where folds are independent [ours,
+    simulated]; it is here to reproduce the paper. Raises StudyError for fewer than two folds and
+    for NaN.
     """
     differences = _numbers(differences, "differences", at_least=2)
     drawn = np.random.default_rng(seed).integers(len(differences), size=(n_boot, len(differences)))
@@ -32,9 +34,10 @@ def bootstrap_interval(differences, n_boot=10_000, level=0.95, seed=0):
 def corrected_t(differences, test_to_train=1 / 4, level=0.95):
     """Corrected resampled t interval of the mean of the fold differences (n_folds,), with its two-sided p.
 
-    t = mean / sqrt((1 / n_folds + test_to_train) s^2) with n_folds - 1 degrees of freedom (Nadeau and Bengio 2003,
-    doi 10.1023/A:1024068626366); test_to_train is the images of a fold over those trained on, 1/4 for five folds.
-    Where all differences are equal p is 1 if they are zero, else 0. Raises StudyError for fewer than two folds and NaN.
+    t = mean / sqrt((1 / n_folds + test_to_train) s^2) with n_folds - 1 degrees of freedom (Nadeau
+    and Bengio 2003, doi 10.1023/A:1024068626366); test_to_train is the images of a fold over those
+    trained on, 1/4 for five folds. Where all differences are equal p is 1 if they are zero, else 0.
+    Raises StudyError for fewer than two folds and NaN.
     """
     differences = _numbers(differences, "differences", at_least=2)
     check_level(level)
@@ -46,8 +49,8 @@ def corrected_t(differences, test_to_train=1 / 4, level=0.95):
 def smallest_detectable(sd, n_folds=5, test_to_train=1 / 4, power=0.8):
     """The true mean difference that `corrected_t` would find, with its sign, in a share `power` of studies. A float.
 
-    sd: standard deviation of the fold differences, in the unit of the answer. Exact (noncentral t) for normal
-    differences with the correlation between folds that the correction assumes.
+    sd: standard deviation of the fold differences, in the unit of the answer. Exact (noncentral t)
+    for normal differences with the correlation between folds that the correction assumes.
     """
     if not (np.isfinite(sd) and sd >= 0):
         raise StudyError(f"sd: {sd} is not a standard deviation; give that of at least two fold differences")
@@ -67,7 +70,8 @@ def smallest_detectable(sd, n_folds=5, test_to_train=1 / 4, power=0.8):
 def score_interval(predictions, metric, groups, n_boot=10_000, seed=0):
     """95 % percentile bootstrap Interval of a metric of pooled out-of-fold predictions, `groups` being drawn. No p.
 
-    The arguments, and what is refused, are those of `paired_bootstrap`. The trained networks are taken as given.
+    The arguments, and what is refused, are those of `paired_bootstrap`. The trained networks are
+    taken as given.
     """
     _check_call(metric, groups, predictions=predictions)
     values = _replicates([predictions], metric, groups, n_boot, seed)[:, 0]  # (1 + n_boot,)
@@ -77,17 +81,20 @@ def score_interval(predictions, metric, groups, n_boot=10_000, seed=0):
 def paired_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000, level=0.95, seed=0):
     """Percentile bootstrap Interval of metric(a) - metric(b) on the same images, with a two-sided p.
 
-    predictions_a, predictions_b: DataFrames as in predictions.parquet (columns file, label, logit_0 .. logit_23), the
-    out-of-fold predictions of all folds together; rows are matched by file. The folds of a and b may differ.
-    metric: "macro_f1" or "accuracy", as in `metrics.scores`. groups: the column whose values are drawn with
-    replacement, the same for a and b: "cell" where cells are known, since the chromosomes of a cell depend on each
-    other; None draws single images.
+    predictions_a, predictions_b: DataFrames as in predictions.parquet (columns file, label, logit_0
+    .. logit_23), the out-of-fold predictions of all folds together; rows are matched by file. The
+    folds of a and b may differ.
+    metric: "macro_f1" or "accuracy", as in `metrics.scores`. groups: the column whose values are
+    drawn with replacement, the same for a and b: "cell" where cells are known, since the
+    chromosomes of a cell depend on each other; None draws single images.
 
-    p = min(1, 2 (b + 1) / (n_boot + 1)), where b draws lie at zero or beyond it, on the side that has fewer: but for
-    the added one, the level at which the interval just reaches zero. Its least value is 2 / (n_boot + 1).
+    p = min(1, 2 (b + 1) / (n_boot + 1)), where b draws lie at zero or beyond it, on the side that
+    has fewer: but for the added one, the level at which the interval just reaches zero. Its least
+    value is 2 / (n_boot + 1).
 
-    Nothing is scored twice: each group's hits and marks per class are counted once; a draw only adds them up.
-    Raises StudyError for images, labels or groups that differ, doubled files, unknown cells, and a single group.
+    Nothing is scored twice: each group's hits and marks per class are counted once; a draw only
+    adds them up. Raises StudyError for images, labels or groups that differ, doubled files, unknown
+    cells, and a single group.
     """
     _check_call(metric, groups, predictions_a=predictions_a, predictions_b=predictions_b)
     pair = _aligned(predictions_a, predictions_b, groups)
@@ -97,9 +104,10 @@ def paired_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000
 def unmatched_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000, level=0.95, seed=0):
     """As `paired_bootstrap`, where a and b need not hold the same images, such as folds cut in two ways.
 
-    Each draw takes groups from all that occur in a or b, and a group brings its images of both: so what a cell does to
-    both scores is kept, whatever part of it either has. On the same images it is the paired bootstrap. A draw that
-    leaves a or b without an image has no difference and is left out.
+    Each draw takes groups from all that occur in a or b, and a group brings its images of both: so
+    what a cell does to both scores is kept, whatever part of it either has. On the same images it
+    is the paired bootstrap. A draw that leaves a or b without an image has no difference and is
+    left out.
     """
     _check_call(metric, groups, predictions_a=predictions_a, predictions_b=predictions_b)
     values = _replicates([predictions_a, predictions_b], metric, groups, n_boot, seed)
@@ -110,21 +118,24 @@ def contrast(parts, metric, n_boot=10_000, level=0.95, seed=0):
     """Interval of a weighted sum of metrics, with its two-sided p: of several seeds about the recipes, of one about its
     networks.
 
-    parts: a list of (groups, runs), runs being a list of (weight, tables): the weight of the run's metric in the sum,
-    and its out-of-fold predictions as for `paired_bootstrap`, a table a seed, each with a column `fold`. Runs of one
-    part are on the same images, whose groups are drawn for all of them together; parts, such as two stainings, are
-    drawn apart. [("cell", [(1, a), (-1, b)])] is a gain. All runs have the same number of seeds and the same folds; the
-    nth table of each run is of one seed.
+    parts: a list of (groups, runs), runs being a list of (weight, tables): the weight of the run's
+    metric in the sum, and its out-of-fold predictions as for `paired_bootstrap`, a table a seed,
+    each with a column `fold`. Runs of one part are on the same images, whose groups are drawn for
+    all of them together; parts, such as two stainings, are drawn apart. [("cell", [(1, a), (-1,
+    b)])] is a gain. All runs have the same number of seeds and the same folds; the nth table of
+    each run is of one seed.
 
-    One seed: the percentile interval of the draws, which cannot see that another training would come out otherwise; of
-    two runs it is `paired_bootstrap`.
+    One seed: the percentile interval of the draws, which cannot see that another training would
+    come out otherwise; of two runs it is `paired_bootstrap`.
 
-    Several: trainings *and* groups. The estimate is the mean over seeds of the sum, folds pooled. Its variance is that
-    of the draws, these networks given, and that of the trainings: the variance between the seeds of a fold, on the same
-    images, of what the sum would be if that fold were of this seed alone; freedom (seeds - 1) in each fold. How far
-    networks of two seeds differ from image to image is in both, and counted once. The interval is Student's t with the
-    freedom of Satterthwaite (1946), as is p. Drawing trainings with replacement, the plain bootstrap, would halve the
-    variance of two seeds, and has no allowance for how few they are; simulated in benchmarks/coverage.py.
+    Several: trainings *and* groups. The estimate is the mean over seeds of the sum, folds pooled.
+    Its variance is that of the draws, these networks given, and that of the trainings: the variance
+    between the seeds of a fold, on the same images, of what the sum would be if that fold were of
+    this seed alone; freedom (seeds - 1) in each fold. How far networks of two seeds differ from
+    image to image is in both, and counted once. The interval is Student's t with the freedom of
+    Satterthwaite (1946), as is p. Drawing trainings with replacement, the plain bootstrap, would
+    halve the variance of two seeds, and has no allowance for how few they are; simulated in
+    benchmarks/coverage.py.
 
     What all trainings share because they learn from nearly the same images is in no such interval.
     """
@@ -150,8 +161,8 @@ def contrast(parts, metric, n_boot=10_000, level=0.95, seed=0):
 def detectable(interval, level=0.95, power=0.8):
     """The true distance from a border, such as zero, that an interval of this width tells from none. A float.
 
-    In a share `power` of studies, for an estimate that is about normal: half the interval's width, and as much again as
-    its estimate may fall short.
+    In a share `power` of studies, for an estimate that is about normal: half the interval's width,
+    and as much again as its estimate may fall short.
     """
     return (interval.high - interval.low) / 2 * float(1 + stats.norm.ppf(power) / stats.norm.ppf((1 + level) / 2))
 
@@ -159,7 +170,8 @@ def detectable(interval, level=0.95, power=0.8):
 def sd_interval(values, level=0.95):
     """Interval of the standard deviation of repeated normal values (n,), or of that within the rows of (rows, n). No p.
 
-    The rows' variances are averaged; their sum has a chi-squared distribution with rows x (n - 1) degrees of freedom.
+    The rows' variances are averaged; their sum has a chi-squared distribution with rows x (n - 1)
+    degrees of freedom.
     """
     rows = np.atleast_2d(np.asarray(values, np.float64))
     freedom = rows.shape[0] * (rows.shape[1] - 1)
@@ -270,7 +282,8 @@ def _replicates(frames, metric, groups, n_boot, seed):
 def _seeds(runs, metric, groups, n_boot, seed):
     """The weighted sum of the runs' metrics for each seed, as it is and in each draw, and the number of groups drawn.
 
-    (1 + n_boot, n_seeds) float64, int. StudyError where runs are not on the same images, or have too few seeds.
+    (1 + n_boot, n_seeds) float64, int. StudyError where runs are not on the same images, or have
+    too few seeds.
     """
     tables = [table for _, seeds in runs for table in seeds]
     counts = {len(seeds) for _, seeds in runs}

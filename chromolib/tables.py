@@ -1,8 +1,8 @@
 """The study's tables, made from the scores, predictions and records of its runs; nothing here reads a result file.
 
-`scores` is the table of `runs.collect`: a row per task, architecture, approach and fold, scores as fractions of 1.
-`predictions` maps (task, architecture, approach) to the table of `runs.predictions`. What comes out is in per cent,
-and differences are in percentage points.
+`scores` is the table of `runs.collect`: a row per task, architecture, approach and fold, scores as
+fractions of 1. `predictions` maps (task, architecture, approach) to the table of
+`runs.predictions`. What comes out is in per cent, and differences are in percentage points.
 """
 
 import itertools
@@ -46,7 +46,8 @@ def select(scores, tasks, architectures, approaches, folds):
 def missing(scores, tasks, architectures, approaches, folds):
     """What the grid lacks: DataFrame with task, architecture, approach, missing_folds (text) and whole_run (bool).
 
-    A run with some of the folds is listed with those that it lacks. A whole grid gives an empty DataFrame.
+    A run with some of the folds is listed with those that it lacks. A whole grid gives an empty
+    DataFrame.
     """
     present = set(scores[[*RUN, "fold"]].itertuples(index=False, name=None))
     rows = []
@@ -60,8 +61,9 @@ def missing(scores, tasks, architectures, approaches, folds):
 def protocol(records, image_size):
     """What was run on what, from the contents of run.json (dicts): DataFrame, a row per task.
 
-    Raises StudyError for runs that cannot be compared: of another image size than `image_size` (pixels), or, within a
-    task, on other images or folds, with the epoch chosen otherwise, with another seed, or of another profile.
+    Raises StudyError for runs that cannot be compared: of another image size than `image_size`
+    (pixels), or, within a task, on other images or folds, with the epoch chosen otherwise, with
+    another seed, or of another profile.
     """
     sizes = sorted({record["parameters"]["image_size"] for record in records})
     if len(sizes) > 1:
@@ -110,8 +112,10 @@ def _listed(values):
 def performance(scores):
     """Table 2: a row per task, architecture and approach, with n_folds, and of each metric <name>_mean and <name>_sd.
 
-    In per cent, over the folds; SD with n - 1, NaN for one fold. A fold without a value makes its mean NaN.
-    classes: the fewest that a fold has images of; below 24 its Macro-F1 counts the absent ones as 0.
+    In per cent, over the folds; SD with n - 1, NaN for one fold. A fold without a value makes its
+    mean NaN.
+    classes: the fewest that a fold has images of; below 24 its Macro-F1 counts the absent ones as
+    0.
     """
     by_run = scores.groupby(RUN, sort=False)
     columns = {"n_folds": by_run.size()}
@@ -135,8 +139,8 @@ def wide(table, metric):
 def costs(names, image_size):
     """Table 3: a row per architecture: title, parameters in millions (24-class head), GMAC, GFLOPs, note.
 
-    GMAC: 10^9 multiply-adds for an image of `image_size` pixels. GFLOPs counts each as two operations, so it is twice
-    that; many papers call GMAC "GFLOPs", which the note says.
+    GMAC: 10^9 multiply-adds for an image of `image_size` pixels. GFLOPs counts each as two
+    operations, so it is twice that; many papers call GMAC "GFLOPs", which the note says.
     """
     rows = []
     for name in names:
@@ -151,8 +155,9 @@ def costs(names, image_size):
 def approaches(names, n_architectures, n_folds):
     """Table 4, from parameters/approach/*.yaml: approach, first_weights, steps, trainings, trainings_per_task.
 
-    trainings: those that lead to one network. trainings_per_task: those that the study runs for the approach on one
-    task. They are as many for every approach, because a first step is the run of another approach on the other task.
+    trainings: those that lead to one network. trainings_per_task: those that the study runs for the
+    approach on one task. They are as many for every approach, because a first step is the run of
+    another approach on the other task.
     """
     rows = []
     for name in names:
@@ -184,14 +189,16 @@ def groups(predictions):
 def gains(scores, predictions, baseline="imagenet", against="two_step", draws=10_000, seed=0, others=()):
     """The difference in Macro-F1, `against` minus `baseline`: a row per task and architecture that has both.
 
-    others: `runs.Results` of other seeds. A seed counts where it has both approaches on the same folds; seeds: how many
-    do. gain, sd: mean and SD of the paired fold differences, each a mean over seeds. paper_low, paper_high: the paper's
-    95 % interval (`statistics.bootstrap_interval`). t_low, t_high, t_p: `statistics.corrected_t`, with the runs' own
-    ratio of validation to training images. NaN for a single fold. pooled_gain, pooled_low, pooled_high, pooled_p:
-    `statistics.contrast` of all folds' predictions, over the groups named in `resampled`: patients or cells where they
-    are known, else images. pooled_p_holm: adjusted over all rows. about: "the approaches" where several seeds let it
-    hold training luck, else "these networks". detectable: the true gain that such an interval tells from none in four
-    of five studies. All but n_folds, seeds and p in percentage points.
+    others: `runs.Results` of other seeds. A seed counts where it has both approaches on the same
+    folds; seeds: how many do. gain, sd: mean and SD of the paired fold differences, each a mean
+    over seeds. paper_low, paper_high: the paper's 95 % interval (`statistics.bootstrap_interval`).
+    t_low, t_high, t_p: `statistics.corrected_t`, with the runs' own ratio of validation to training
+    images. NaN for a single fold. pooled_gain, pooled_low, pooled_high, pooled_p:
+    `statistics.contrast` of all folds' predictions, over the groups named in `resampled`: patients
+    or cells where they are known, else images. pooled_p_holm: adjusted over all rows. about: "the
+    approaches" where several seeds let it hold training luck, else "these networks". detectable:
+    the true gain that such an interval tells from none in four of five studies. All but n_folds,
+    seeds and p in percentage points.
 
     Raises StudyError for two approaches that do not have the same folds.
     """
@@ -267,8 +274,8 @@ def excluding_zero(table):
 def class_changes(scores, predictions, baseline="imagenet", against="two_step"):
     """Change in the F1 of each class, in points, pooled over the folds: task, architecture, class, images, change.
 
-    A row per class of each task and architecture that has both approaches; NaN for a class that is neither there nor
-    predicted. Raises StudyError as `gains` does.
+    A row per class of each task and architecture that has both approaches; NaN for a class that is
+    neither there nor predicted. Raises StudyError as `gains` does.
     """
     rows = []
     for names, _, tables in _pairs(scores, predictions, baseline, against):

@@ -51,10 +51,11 @@ def ensure(settings, root=None):
 class Run:
     """One run in the making: `Run(settings)` checks everything, `train(fold)` for each fold, `finish()`.
 
-    `settings` is the dict of all parameters of notebook 03. What can be wrong is found before any training: unknown
-    names, absent data or weights, a missing or unfit parent run, a folder in use. A run that was interrupted with the
-    same settings goes on where it was; a finished one is given back as it is: `train` and `finish` return what is
-    there. In the place of a run with other settings it is refused; only `delete` deletes one.
+    `settings` is the dict of all parameters of notebook 03. What can be wrong is found before any
+    training: unknown names, absent data or weights, a missing or unfit parent run, a folder in use.
+    A run that was interrupted with the same settings goes on where it was; a finished one is given
+    back as it is: `train` and `finish` return what is there. In the place of a run with other
+    settings it is refused; only `delete` deletes one.
     """
 
     def __init__(self, settings, root=None):
@@ -158,7 +159,8 @@ class Run:
     def train(self, fold, report=None):
         """Train a fold and write what it gave, weights first; a fold that is already there is left as it is.
 
-        `report` is called with the row (dict) of each epoch. Returns the fold's row of folds.csv as dict.
+        `report` is called with the row (dict) of each epoch. Returns the fold's row of folds.csv as
+        dict.
         """
         if fold not in self.settings["folds"]:
             raise StudyError(f"{self.path}: fold {fold} is not among the parameter `folds`, {self.settings['folds']}")

@@ -1,12 +1,14 @@
 """Training one network on one fold: Adam, then SGD; each epoch is validated and the best one kept [paper].
 
-What makes it fast, in the order of the loop: the images stay on the device as one-channel uint8 and are augmented there
-a batch at a time, every image with its own random draw; nothing in an epoch waits for the device; products run in
-bf16 where the hardware has it, on channels-last memory, and a CPU's slow cases are avoided (`device.prepare`); on a GPU
-the network may be compiled (`device.compile_once`); one fused kernel updates all weights; the best weights stay in
-memory until the end.
+What makes it fast, in the order of the loop: the images stay on the device as one-channel uint8 and
+are augmented there a batch at a time, every image with its own random draw; nothing in an epoch
+waits for the device; products run in bf16 where the hardware has it, on channels-last memory, and a
+CPU's slow cases are avoided (`device.prepare`); on a GPU the network may be compiled
+(`device.compile_once`); one fused kernel updates all weights; the best weights stay in memory until
+the end.
 
-Each epoch draws from its own seed, so that a run that was interrupted and goes on ends exactly as one that was not.
+Each epoch draws from its own seed, so that a run that was interrupted and goes on ends exactly as
+one that was not.
 """
 
 import math
@@ -116,9 +118,10 @@ def augment(images, blur_sigma):
 
     Channels, (n, C, H, W), stay together.
 
-    Each image is flipped horizontally with probability 1/2, vertically with probability 1/2, and blurred with a
-    width drawn uniformly from 0.1 to 1 times `blur_sigma` (pixels at a side of 256; smaller images are blurred in
-    proportion). Draws come from torch's generator of the images' device.
+    Each image is flipped horizontally with probability 1/2, vertically with probability 1/2, and
+    blurred with a width drawn uniformly from 0.1 to 1 times `blur_sigma` (pixels at a side of 256;
+    smaller images are blurred in proportion). Draws come from torch's generator of the images'
+    device.
     """
     n, *channels, height, width = images.shape
     one_an_image = (n, *[1] * len(channels), 1, 1)
@@ -147,10 +150,11 @@ def _blur_matrix(side, sigma):
 def train_step(model, optimiser, images, labels, precision="auto", parts=1, usual=True):
     """One optimisation step on normalised images (n, 3, H, W) and labels (n,); the mean loss, still on the device.
 
-    parts: the batch goes through the network in so many parts, whose gradients are added up, so that less memory is
-    needed; the step is that of the whole batch but for batch norm, which sees each part by itself. usual: whether
-    this is the usual size of a batch. A compiled network serves it alone, as each size costs a compilation; and never
-    parts: in CUDA graphs the second would overwrite the gradients of the first (pytorch#169545).
+    parts: the batch goes through the network in so many parts, whose gradients are added up, so
+    that less memory is needed; the step is that of the whole batch but for batch norm, which sees
+    each part by itself. usual: whether this is the usual size of a batch. A compiled network serves
+    it alone, as each size costs a compilation; and never parts: in CUDA graphs the second would
+    overwrite the gradients of the first (pytorch#169545).
     """
     network = model if usual and parts == 1 else model.forward
     optimiser.zero_grad(set_to_none=True)
@@ -188,13 +192,14 @@ def predict(model, architecture, images, precision="auto"):
 def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, state=None, report=None):
     """Train a prepared model on the images of index `train`, and keep the epoch that is best on those of `monitor`.
 
-    images (n, H, W) uint8 and labels (n,) int64 are tensors on the model's device; train and monitor are integer
-    arrays. `state` is a path: the training is saved there, and in files beside it, and goes on from there where it
-    exists; a damaged one is a warning, and the training starts again. `report` is called with the row of each epoch.
-    Returns a Fit; the model is left with the last epoch's weights. A batch that does not fit into memory goes through
-    the network in two parts, four, and so on; a network that cannot be compiled goes on as it is. Raises Diverged, a
-    StudyError, where the loss is no longer a number, and StudyError where not even one image fits, or where it is
-    other processes that hold the memory.
+    images (n, H, W) uint8 and labels (n,) int64 are tensors on the model's device; train and
+    monitor are integer arrays. `state` is a path: the training is saved there, and in files beside
+    it, and goes on from there where it exists; a damaged one is a warning, and the training starts
+    again. `report` is called with the row of each epoch. Returns a Fit; the model is left with the
+    last epoch's weights. A batch that does not fit into memory goes through the network in two
+    parts, four, and so on; a network that cannot be compiled goes on as it is. Raises Diverged, a
+    StudyError, where the loss is no longer a number, and StudyError where not even one image fits,
+    or where it is other processes that hold the memory.
     """
     train = torch.as_tensor(train, device=images.device)
     seen, truth = images[torch.as_tensor(monitor, device=images.device)], labels[monitor]

@@ -18,9 +18,9 @@ STEPS = (  # what a source gave: where the images come from, as a pair of table 
 def steps(results, similarities, draws=10_000, seed=0):
     """Similarity of a source to its target beside what starting there gave: DataFrame, a row per step, task, network.
 
-    similarities: table1_similarity as notebook 02 leaves it, or None, which gives no row. mmd2 (of the bandwidth
-    median_distance) and coral of the pair; gain, low, high, p in points of Macro-F1, as the pooled gain of
-    `tables.gains`.
+    similarities: table1_similarity as notebook 02 leaves it, or None, which gives no row. mmd2 (of
+    the bandwidth median_distance) and coral of the pair; gain, low, high, p in points of Macro-F1,
+    as the pooled gain of `tables.gains`.
     """
     columns = ["source", "task", "architecture", "pair", "mmd2", "coral", "step", "gain", "low", "high", "p"]
     if similarities is None:
@@ -40,9 +40,10 @@ def steps(results, similarities, draws=10_000, seed=0):
 def rank_agreement(table):
     """Does the nearer source give more? For each measure, over the first steps (from scratch) of `steps`: DataFrame.
 
-    targets: how often two sources were tried on one target and network; nearer_gave_more: in how many of them the more
-    similar source gave the larger gain. tau: Kendall's rank correlation of distance and gain over all n rows (negative
-    where nearness helps), and p its smallest possible two-sided value, 2 / n!.
+    targets: how often two sources were tried on one target and network; nearer_gave_more: in how
+    many of them the more similar source gave the larger gain. tau: Kendall's rank correlation of
+    distance and gain over all n rows (negative where nearness helps), and p its smallest possible
+    two-sided value, 2 / n!.
     """
     single = table[table["step"].str.endswith("scratch")]
     rows = []

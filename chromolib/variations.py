@@ -1,8 +1,8 @@
 """The same training under stricter protocols and with other seeds: profiles that lie beside another one.
 
-A profile such as mini has variations beside it, mini_cell (folds by cell), mini_inner (the epoch chosen on an inner
-split), mini_cell_inner (both) and mini_seed1, mini_seed2, ... (other seeds); see parameters/profile. What was not
-trained is an empty `runs.Results`.
+A profile such as mini has variations beside it, mini_cell (folds by cell), mini_inner (the epoch
+chosen on an inner split), mini_cell_inner (both) and mini_seed1, mini_seed2, ... (other seeds); see
+parameters/profile. What was not trained is an empty `runs.Results`.
 """
 
 import pandas as pd
@@ -50,8 +50,9 @@ def seeds(base, profile, numbers, tasks, architectures, approaches, folds):
 def check(base, other, changes):
     """StudyError unless the runs of two `runs.Results` differ only in the parameters named in `changes` (a set).
 
-    Each run of `other` is held against the same run of `base`: same images, and all other parameters equal. One that
-    was not there yet when a run was made counts as having had its default.
+    Each run of `other` is held against the same run of `base`: same images, and all other
+    parameters equal. One that was not there yet when a run was made counts as having had its
+    default.
     """
     defaults = parameters.defaults("03_training")
     for key in base.records.keys() & other.records.keys():
