@@ -173,7 +173,8 @@ def made(table, chromosome="21", seed=0):
         lost = rows.drop(rows[rows["label"] != wanted].sample(1, random_state=rng).index)
         for name, kept in zip(parts, ([rows, more], [lost], [lost, more]), strict=True):
             parts[name] += kept
-    return {name: pd.concat(kept, ignore_index=True) if kept else table.iloc[:0] for name, kept in parts.items()}
+    nothing = [table.iloc[:0]]
+    return {name: pd.concat(kept or nothing, ignore_index=True) for name, kept in parts.items()}
 
 
 def normal_cells(table):
@@ -202,7 +203,8 @@ def sensitivity(normal, hidden, specificities=(0.95, 0.99)):
     rows = []
     for wanted in specificities:
         threshold = np.quantile(normal, wanted, method="higher")
-        rows.append((100 * wanted, threshold, 100 * (normal <= threshold).mean(), 100 * (hidden > threshold).mean()))
+        left_alone, seen = (normal <= threshold).mean(), (hidden > threshold).mean()
+        rows.append((100 * wanted, threshold, 100 * left_alone, 100 * seen))
     return pd.DataFrame(rows, columns=["wanted_specificity", "threshold", "specificity", "sensitivity"])
 
 

@@ -70,8 +70,10 @@ def protocol(records, image_size):
         raise StudyError(f"runs of image sizes {sizes} in one profile; give each size a profile of its own")
     if sizes != [image_size]:
         raise StudyError(f"parameter 'image_size': {image_size}, but the runs have {sizes[0]}; set it to theirs")
-    tasks = dict.fromkeys(record["parameters"]["task"] for record in records)
-    return pd.DataFrame([_protocol(task, [r for r in records if r["parameters"]["task"] == task]) for task in tasks])
+    by_task = {}
+    for record in records:
+        by_task.setdefault(record["parameters"]["task"], []).append(record)
+    return pd.DataFrame([_protocol(*one) for one in by_task.items()])
 
 
 def _protocol(task, records):
@@ -128,7 +130,8 @@ def performance(scores):
 
 def wide(table, metric):
     """Table 2 for reading: a metric of `performance` as text "mean ± SD", architectures down, approaches across."""
-    text = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(table[f"{metric}_mean"], table[f"{metric}_sd"], strict=True)]
+    values = table[[f"{metric}_mean", f"{metric}_sd"]].to_numpy()
+    text = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in values]
     text = pd.Series(text, index=pd.MultiIndex.from_frame(table[RUN]))
     tasks, networks, approaches = (list(dict.fromkeys(table[name])) for name in RUN)
     columns = pd.MultiIndex.from_product([tasks, approaches])
@@ -245,10 +248,12 @@ def _gain(names, seeds, draws, seed):
         corrected = statistics.corrected_t(differences, a["n_validation"].sum() / a["n_train"].sum())
     after, before = zip(*(tables for _, tables in seeds), strict=True)
     pooled = statistics.contrast([(by, [(1, after), (-1, before)])], "macro_f1", draws, seed=seed)
-    points = {"gain": differences.mean(), "sd": sd, "paper_low": paper.low, "paper_high": paper.high}
-    points |= {"t_low": corrected.low, "t_high": corrected.high, "detectable": statistics.detectable(pooled)}
-    points |= {"pooled_gain": pooled.estimate, "pooled_low": pooled.low, "pooled_high": pooled.high}
-    row = dict(zip(("task", "architecture"), names, strict=True)) | {name: 100 * x for name, x in points.items()}
+    points = {"gain": differences.mean(), "sd": sd, "pooled_gain": pooled.estimate}
+    for name, interval in (("paper", paper), ("t", corrected), ("pooled", pooled)):
+        points |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    points["detectable"] = statistics.detectable(pooled)
+    row = dict(zip(("task", "architecture"), names, strict=True))
+    row |= {name: 100 * value for name, value in points.items()}
     row |= {"n_folds": len(differences), "t_p": corrected.p, "pooled_p": pooled.p, "resampled": by or "image"}
     return row | {"seeds": len(seeds), "about": about(len(seeds))}
 
