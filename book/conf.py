@@ -60,6 +60,7 @@ html_css_files = ["book.css"]
 html_additional_pages = {"index": "start.html"}
 templates_path = ["_templates"]
 html_copy_source = True
+html_show_search_summary = False  # its texts are fetched page by page, which a browser forbids over file://
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 
@@ -140,7 +141,7 @@ def prepare(app, name, source):
 
 
 def describe(notebook, name):
-    """Give every picture a text: the heading above it, and what the docstring of its figure says that it shows."""
+    """Give every picture a text: the heading above it, and what its cell, or its figure's docstring, says it shows."""
     heading, function = "", None
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
@@ -151,13 +152,18 @@ def describe(notebook, name):
             continue
         function = (re.findall(r"figures\.(\w+)\(", text) or [function])[-1]
         if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
-            if function is None:
-                LOG.warning("%s: a picture under %r, and no figure of chromolib.figures draws it", name, heading)
-            says = inspect.getdoc(getattr(figures, function or "", None)) or ""
-            first = re.split(r";|[.](?:$|\s)", says)[0]
-            alt = f"{heading}. {first}.".replace("`", "").replace("\n", " ")
+            given = re.search(r'\balt="([^"]*)"', text)  # for the report, in the call of save_figure
+            alt = f"{heading}. {given[1] if given else _shown(function)}".replace("`", "")
+            if alt.endswith(". "):
+                LOG.warning("%s: nothing says what the picture under %r shows", name, heading)
             cell["metadata"].setdefault("mystnb", {})["image"] = {"alt": alt}
     return notebook
+
+
+def _shown(function):
+    """The first sentence of the docstring of a function of chromolib.figures: what its figure shows."""
+    says = inspect.getdoc(getattr(figures, function or "", None)) or ""
+    return " ".join(re.split(r";|[.](?:$|\s)", says)[0].split())
 
 
 def _where(name):
