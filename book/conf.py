@@ -53,6 +53,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "navbar_persistent": [],  # one search field is enough, that of the sidebar
 }
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system has it
 html_domain_indices = False
 html_use_index = False
 html_static_path = ["_static"]
