@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from chromolib import architectures, datasets, images, parameters, paths, similarity, training
+from chromolib import architectures, datasets, images, parameters, paths, runs, similarity, training
 
 README = (paths.ROOT / "README.md").read_text().replace("−", "-")
 MINI = paths.ROOT / "runs" / "reference" / "mini"
@@ -58,6 +58,17 @@ def test_the_second_step_beside_its_controls_is_that_of_the_reference_results():
         assert f"{row.difference:+.1f}" in README and f"{row.low:.1f} to {row.high:.1f})" in README, row
     for row in pd.read_csv(EVENING / "zero_shot.csv").itertuples():
         assert f"{row.macro_f1:.1f}" in README, row
+
+
+def test_few_cells_are_those_of_the_reference_results():
+    few = pd.read_csv(EVENING / "learning_curve.csv").query("cells == 3").set_index("baseline")
+    assert list(few.index) == ["imagenet", "imagenet_double"]
+    for row in few.itertuples():
+        assert f"{row.pooled_gain:+.1f}" in README
+        assert f"({row.pooled_low:.1f} to {row.pooled_high:.1f})" in README.replace("\n", " "), row
+    scores = runs.collect(MINI.parent, "curve_3").groupby("approach")["macro_f1"].mean()
+    for approach, score in scores.items():
+        assert f"{100 * score:.1f} %" in README, approach
 
 
 def test_the_protocols_are_those_of_the_reference_results():
