@@ -718,19 +718,26 @@ def second_step(table, tasks):
     return _finish(figure)
 
 
-def curve(points, baseline="imagenet", against="two_step"):
-    """Macro-F1 (left) and its gain with 95 % interval (right) against the cells learned from: `second_step.curve`."""
+def curve(points, against="two_step"):
+    """Macro-F1 (left) and gains with 95 % intervals (right) against the cells learned from, a colour a baseline.
+
+    points: as of `second_step.curve`, those of several baselines below each other.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
-    for column, approach, mark in (("before", baseline, "s"), ("after", against, "o")):
-        left.plot(points["cells"], points[column], f"{mark}-", color=APPROACH_COLOURS[approach], label=approach)
+    cells = points["cells"].unique()
     right.axhline(0, color="0.6", linewidth=1)
-    style = {"fmt": "o", "capsize": 4, "color": "black"}
-    _points(right, points["cells"], points["pooled_gain"], points[["pooled_low", "pooled_high"]], **style)
+    for number, (baseline, rows) in enumerate(points.groupby("baseline", sort=False)):
+        style = {"color": APPROACH_COLOURS.get(baseline, "0.4")}
+        left.plot(rows["cells"], rows["before"], "sD^v"[number % 4] + "-", label=baseline, **style)
+        style |= {"fmt": "sD^v"[number % 4], "capsize": 4, "label": f"over {baseline}"}
+        _points(right, rows["cells"], rows["pooled_gain"], rows[["pooled_low", "pooled_high"]], **style)
+    first = points.drop_duplicates("cells")
+    left.plot(first["cells"], first["after"], "o-", color=APPROACH_COLOURS.get(against, "0.4"), label=against)
     for axis in (left, right):
         axis.set_xscale("log", base=2)
-        axis.set_xticks(points["cells"], points["cells"])
+        axis.set_xticks(cells, cells)
         axis.set_xlabel("cells learned from")
+        axis.legend()
     left.set_ylabel("Macro-F1 (%)")
-    right.set_ylabel(f"{against} less {baseline} (points)")
-    left.legend()
+    right.set_ylabel(f"gain of {against} (points)")
     return _finish(figure)
