@@ -25,7 +25,7 @@ try:
         raise StudyError(f"task {unknown[0]!r}: names no data set; there are {', '.join(parameters.tasks(STUDY))}")
 except StudyError as error:
     sys.exit(f"{PROFILE}: {error}")
-RUNS = f"{paths.runs()}/{PROFILE}"
+RUNS = f"{paths.runs().as_posix()}/{PROFILE}"
 TABLES = {  # what each notebook leaves for the report
     "01_data_exploration": ["data"],
     "02_domain_similarity": ["table1_similarity"],
@@ -42,7 +42,7 @@ ALL_RUNS = expand(
     approach=STUDY["approaches"],
 )
 DAY = 24 * 60  # minutes: few clusters grant more; a run that needs longer is stopped, saves, and goes on in a new job
-with open(paths.ROOT / "workflow" / "needs.csv") as lines:
+with open(paths.ROOT / "workflow" / "needs.csv", encoding="utf-8") as lines:
     NEEDS = {row["architecture"]: row for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
 
 # Slurm's warning before the time limit reaches every process of a job. The one that runs the notebook answers it.

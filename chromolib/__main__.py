@@ -5,6 +5,7 @@ Whoever adds a word adds a row: to MODULES where a module of the library has a m
 
 import importlib
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ MODULES = {  # word: module of the library, words before those that were typed, 
     "publish": ("report", ["publish"], "PROFILE: copy a profile's results to runs/reference, as they are committed"),
     "new-data": ("datasets", ["new"], "FOLDER: make a data set of a folder of your own images"),
     "get": ("datasets", ["get"], "NAME: download a data set of the study"),
+    "tensorboard": ("tensorboard", [], "PROFILE: learning curves for TensorBoard, which is installed besides"),
+    "notebooks": ("notebooks", [], "NAME ...: run committed notebooks again, in place, without what chance gives"),
     "check": ("check", [], "what this machine has for the study, and what it lacks with the remedy"),
 }
 PROGRAMS = {  # word: programs that this Python runs in the project's folder, one after the other, what it does
@@ -59,7 +62,8 @@ def run(module, *words):
     """Run a program of this environment in the project's folder; where it fails this process exits as it did."""
     if importlib.util.find_spec(module) is None:
         raise StudyError(f"the package {module} is not installed: {paths.INSTALL.format('test')}")
-    process = subprocess.Popen([sys.executable, "-m", module, *words], cwd=paths.ROOT)
+    environment = os.environ | {"PYTHONUTF8": "1"}  # on Windows a log in its old code page has no room for a minus sign
+    process = subprocess.Popen([sys.executable, "-m", module, *words], cwd=paths.ROOT, env=environment)
     signal.signal(signal.SIGINT, lambda *_: None)  # a terminal's Ctrl-C reaches the program too, which ends by itself
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     if process.wait():
@@ -69,7 +73,7 @@ def run(module, *words):
 def usage():
     """The words, a line each."""
     about = STUDIES | {word: row[-1] for word, row in (PROGRAMS | MODULES).items()}
-    return "python -m chromolib WORD\n" + "\n".join(f"  {word:10} {words}" for word, words in about.items())
+    return "python -m chromolib WORD\n" + "\n".join(f"  {word:11} {words}" for word, words in about.items())
 
 
 def main(arguments=None):

@@ -46,7 +46,7 @@ def packages():
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (paths.ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     tested = dict(line.split("==") for line in lines if "==" in line)
-    for extra, texts in ({"read": project["dependencies"]} | project["optional-dependencies"]).items():
+    for extra, texts in (project["optional-dependencies"] | {"read": project["dependencies"]}).items():
         yield _packages(extra, [Requirement(text) for text in texts], tested)
 
 

@@ -52,7 +52,7 @@ def run(notebook, output, values, count=1):
     main thread, as signals are handled there.
     """
     chosen = parameters.select(notebook, values)
-    with _Signals() as signals, slots.take(count) as _Kernel.device:
+    with _Signals() as signals, slots.take(count) as Kernel.device:
         try:
             return _execute(notebook, output, chosen, signals)
         except (PapermillExecutionError, RuntimeError) as error:
@@ -79,7 +79,7 @@ def _execute(notebook, output, values, signals):
                 cwd=str(paths.NOTEBOOKS),
                 progress_bar=False,
                 stdout_file=sys.stdout,
-                kernel_manager_class=_Kernel,
+                kernel_manager_class=Kernel,
                 on_cell_start=signals.check,
             )
         except RuntimeError as error:  # the kernel did not come up, unless it died later
@@ -87,7 +87,7 @@ def _execute(notebook, output, values, signals):
                 raise
 
 
-class _Kernel(AsyncKernelManager):
+class Kernel(AsyncKernelManager):
     """Papermill's kernel, on the GPU it may use, and known to this process, which runs one at a time."""
 
     device = None  # the only GPU that the kernel sees; None: no limit
@@ -97,10 +97,10 @@ class _Kernel(AsyncKernelManager):
     async def start_kernel(self, **options):
         limit = {} if self.device is None else {"CUDA_VISIBLE_DEVICES": self.device}
         await super().start_kernel(env=os.environ | limit, **options)
-        _Kernel.group = self.provisioner.pgid or self.provisioner.pid
+        Kernel.group = self.provisioner.pgid or self.provisioner.pid
 
     async def cleanup_resources(self, **options):
-        _Kernel.group = None
+        Kernel.group = None
         await super().cleanup_resources(**options)
 
 
@@ -140,9 +140,9 @@ class _Signals:
 
     @staticmethod
     def _send(number):
-        if _Kernel.group is not None:
+        if Kernel.group is not None:
             with suppress(ProcessLookupError):  # it has just ended
-                getattr(os, "killpg", os.kill)(_Kernel.group, number)
+                getattr(os, "killpg", os.kill)(Kernel.group, number)
 
 
 def main(arguments=None):

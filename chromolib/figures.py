@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from scipy.optimize import isotonic_regression
 from scipy.spatial.distance import cdist, pdist
-from sklearn.decomposition import PCA
 
 from chromolib import CLASSES, measures, metrics
 
@@ -275,6 +274,8 @@ def distances_and_kernels(features, bandwidths, count=400):
 
 def feature_map(features, sets):
     """Features {domain: (n, d)} of all data sets {domain: Dataset} on their two principal axes, a point an image."""
+    from sklearn.decomposition import PCA  # a machine that only reads has none
+
     pca = PCA(2, random_state=0).fit(np.concatenate(list(features.values())))
     figure, axis = plt.subplots(figsize=(7, 5))
     for domain, part in features.items():

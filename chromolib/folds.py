@@ -5,7 +5,6 @@ Whole karyotypes were kept on one side of a split by Poletti et al. in 2008 alre
 """
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from chromolib import CLASSES, duplicates
 from chromolib.errors import StudyError
@@ -23,6 +22,8 @@ def split(labels, cells=None, n_folds=5, by="image", seed=0):
     fewer than two folds, a label outside 0..23, a class with fewer images than folds, and for
     by="cell" or "patient" with unknown or too few names.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a machine that only reads has none
+
     labels, cells = np.asarray(labels), None if cells is None else np.asarray(cells)
     _check(labels, cells, n_folds, by)
     splitter, groups = (StratifiedKFold, None) if by == "image" else (StratifiedGroupKFold, cells)

@@ -94,10 +94,23 @@ def seed_everything(*numbers):
     torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)
 
 
-def progress(epochs):
-    """A function to pass as `report`: a bar in JupyterLab; elsewhere, where a bar floods the log, a line an epoch."""
+def progress(epochs, folds):
+    """A function to pass as `report`: a bar in JupyterLab; elsewhere, where a bar floods the log, a line an epoch.
+
+    The line ends with the time left, if all epochs took as long as this one: of this training, and of all that `folds`
+    lists, which are trained in this order.
+    """
+
+    def line(row):
+        left = (epochs - row["epoch"]) * row["seconds"]
+        others = len(folds) - 1 - folds.index(row["fold"])
+        words = f", left {tqdm.format_interval(left)}"
+        if others:
+            words += f", with the other folds {tqdm.format_interval(left + others * epochs * row['seconds'])}"
+        print(f"fold {row['fold']}  epoch {row['epoch']}/{epochs}  {_summary(row)}{words}", flush=True)
+
     if "JPY_SESSION_NAME" not in os.environ:  # set by Jupyter's server for the kernels of its users
-        return lambda row: print(f"fold {row['fold']}  epoch {row['epoch']}/{epochs}  {_summary(row)}", flush=True)
+        return line
     bar = tqdm(total=epochs, file=sys.stdout)
 
     def advance(row):

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 # One thread a worker: PyTorch's threads and several workers on the same cores slow each other down many times, and
@@ -16,7 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pytest
 
-from chromolib import datasets, files, parameters, trainer, training
+from chromolib import datasets, files, parameters, paths, trainer, training
 
 FAULTS = {  # what may go wrong in days of work, each injected by the tests marked with its number
     1: "kernel killed in the middle of an epoch",
@@ -50,6 +52,31 @@ FAULTS = {  # what may go wrong in days of work, each injected by the tests mark
     29: "runs/ copied without the engine's bookkeeping",
     30: "statistics on 329 of 330",
 }
+
+
+HIDDEN = """
+import errno, os, signal, stat, sys
+import psutil  # looks at the real system, once; on Windows it has its own way
+
+sys.modules["fcntl"] = None
+for module, name in [(signal, "SIGUSR1"), *((os, name) for name in ("sysconf", "sched_getaffinity", "EX_TEMPFAIL"))]:
+    delattr(module, name)
+flush = os.fsync
+
+def fsync(handle):
+    if stat.S_ISDIR(os.fstat(handle).st_mode):
+        raise OSError(errno.EINVAL, "a folder cannot be flushed")
+    flush(handle)
+
+os.fsync = fsync
+"""
+
+LACKING = """
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest, **more: None if name in {names} else find(name, *rest, **more)
+"""
 
 
 def pytest_addoption(parser):
@@ -110,6 +137,26 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"no real images at ../shared/data ({folder.name} is absent)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory):
+    """Run a Python with these words, and what it starts too, on another system: its output, after an exit status of 0.
+
+    without: names of packages that it lacks; by default it has all, but nothing that only POSIX or Linux has.
+    """
+
+    def run(*words, without=(), **variables):
+        folder = tmp_path_factory.mktemp("elsewhere")
+        text = LACKING.format(names=sorted(without)) if without else HIDDEN
+        (folder / "sitecustomize.py").write_text(text)
+        variables["PYTHONPATH"] = os.pathsep.join([str(folder), str(paths.ROOT)])
+        command = [sys.executable, *words]
+        done = subprocess.run(command, cwd=paths.ROOT, env=os.environ | variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture

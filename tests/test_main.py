@@ -1,11 +1,13 @@
 """python -m chromolib: every word leads somewhere, and what cannot be done is said in a line."""
 
+import contextlib
 import importlib
 import os
 import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,17 +40,45 @@ def test_the_makefile_says_no_command_twice():
     text = (paths.ROOT / "Makefile").read_text()
     (several,) = re.findall(r"^(.*): setup\n\t\$\(STUDY\) \$@", text, re.MULTILINE)
     called = {*several.split(), *re.findall(r"^\t\$\(STUDY\) ([a-z-]+)", text, re.MULTILINE)}
-    assert called <= WORDS and WORDS - called <= {"get", "notebooks"}
+    assert called <= WORDS and WORDS - called <= {"get", "notebooks", "tensorboard"}
     assert not re.search(r"snakemake|pytest|ruff|jupyter", text)
 
 
-@pytest.mark.parametrize("words", [["verify", "none_such"], ["publish", "none_such"], ["study", "none_such", "-n"]])
-def test_a_profile_without_runs_is_said_in_a_line(words, tmp_path):
-    command = [sys.executable, "-m", "chromolib", *words]
-    environment = os.environ | {"CHROMOLIB_RUNS": str(tmp_path)}
-    done = subprocess.run(command, cwd=paths.ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "'none_such'" in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+def test_tensorboard_is_named_where_it_is_missing_and_gets_the_curves_of_each_fold(monkeypatch, tmp_path, capsys):
+    written = {}
+
+    class Writer(contextlib.AbstractContextManager):
+        def __init__(self, folder):
+            self.scalars = written.setdefault(folder.relative_to(tmp_path / "mine" / "tensorboard").as_posix(), [])
+
+        def add_scalar(self, *values):
+            self.scalars.append(values)
+
+        __exit__ = lambda *_: None  # noqa: E731
+
+    run = tmp_path / "mine" / "q_band" / "resnet34" / "scratch"
+    run.mkdir(parents=True)
+    (run / "history.csv").write_text("fold,epoch,train_loss\n0,1,3.5\n0,2,2.5\n4,1,3.25\n")
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SystemExit, match="pip install tensorboard"):
+        study.main(["tensorboard", "mine"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    study.main(["tensorboard", "mine"])
+    assert written == {
+        "q_band/resnet34/scratch/fold0": [("train_loss", 3.5, 1), ("train_loss", 2.5, 2)],
+        "q_band/resnet34/scratch/fold4": [("train_loss", 3.25, 1)],
+    }
+    assert "tensorboard --logdir" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["verify", "publish", "compare", "study"])
+def test_a_profile_without_runs_is_said_in_a_line(word, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path))
+    with pytest.raises(SystemExit) as exit:
+        study.main([word, "none_such"])
+    assert "none_such" in exit.value.code and "\n" not in exit.value.code
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):

@@ -459,3 +459,14 @@ def test_two_channels_are_augmented_alike():
     torch.manual_seed(0)
     two = training.augment(torch.stack([picture, picture], dim=1), 2.0)
     torch.testing.assert_close(two, torch.stack([one, one], dim=1))
+
+
+def test_a_line_of_progress_says_how_long_it_will_take(monkeypatch, capsys):
+    """Of ten epochs of 50 s: seven to go after the third, 350 s; and two folds more, 1,000 s."""
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    report = training.progress(10, [0, 2, 4])
+    row = {"epoch": 3, "train_loss": 1.5, "validation_accuracy": 0.25, "seconds": 50.0}
+    for fold in (0, 4):
+        report(row | {"fold": fold})
+    line = "fold {}  epoch 3/10  loss 1.500  validation accuracy 0.250  50.0 s, left 05:50"
+    assert capsys.readouterr().out == f"{line.format(0)}, with the other folds 22:30\n{line.format(4)}\n"

@@ -214,10 +214,12 @@ def test_a_finished_run_outlives_a_job_that_fails(finished):
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """The whole study at smoke size; the folder of its results."""
+def study(tmp_path_factory, elsewhere):
+    """The whole study at smoke size, without make and what only POSIX or Linux has; the folder of its results."""
     folder = tmp_path_factory.mktemp("study")
-    snakemake(folder, profile="smoke")
+    where = {"CHROMOLIB_RUNS": str(folder / "runs"), "CHROMOLIB_CACHE": str(folder / "cache")}
+    said = elsewhere("-m", "chromolib", "study", "smoke", "--directory", str(folder), **where)
+    assert f"The report: {folder / 'runs' / 'smoke' / 'index.html'}" in said
     return folder / "runs" / "smoke"
 
 
