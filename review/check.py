@@ -16,7 +16,20 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from chromolib import cells, claims, compare, karyotype, metrics, paths, protocols, readings, runs, tables, variations
+from chromolib import (
+    cells,
+    claims,
+    compare,
+    karyotype,
+    metrics,
+    paths,
+    protocols,
+    readings,
+    runs,
+    second_step,
+    tables,
+    variations,
+)
 from chromolib.errors import StudyError
 
 FOLDER = Path(__file__).parent
@@ -105,7 +118,18 @@ def differences(profile):
     return cells.differences(judged(profile), DRAWS)
 
 
-AGAIN = {function.__name__: function for function in (performance, gains, images_right, karyotypes, differences)}
+def controls(profile):
+    return second_step.comparisons(finished(profile)[0], DRAWS)
+
+
+def few_cells(_):
+    by_cells = {3: finished("curve_3")[0], 52: finished("curve")[0]}
+    baselines = ("imagenet", "imagenet_double")
+    return pd.concat(second_step.curve(by_cells, baseline=name, draws=DRAWS) for name in baselines)
+
+
+FUNCTIONS = (performance, gains, controls, few_cells, images_right, karyotypes, differences)
+AGAIN = {function.__name__: function for function in FUNCTIONS}
 AGAIN["protocols"] = protocol_scores
 
 
