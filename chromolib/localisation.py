@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 
 from chromolib import CLASSES, architectures, cases, device, gradcam, images, synthetic, training
@@ -82,12 +83,13 @@ class SwitchedOff:
         right = self.answers[:, 0] == self.labels
         changed = (self.answers[:, 1:] != self.labels[:, None])[right]  # (m, PARTS)
         order = np.argsort(-self.heat[right], axis=1)
-        changed = np.take_along_axis(changed, order, axis=1)  # the hottest part first
+        changed = pd.DataFrame(np.take_along_axis(changed, order, axis=1))  # the hottest part first
+        means = changed.mean()  # NaN where nothing was named rightly
         return {
-            "n": int(right.sum()),
-            "hottest part off": changed[:, 0].mean(),
-            "another part off": changed[:, 1:].mean(),
-            "coldest part off": changed[:, -1].mean(),
+            "n": len(changed),
+            "hottest part off": means[0],
+            "another part off": means[1:].mean(),
+            "coldest part off": means.iloc[-1],
         }
 
 
