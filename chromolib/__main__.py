@@ -18,6 +18,7 @@ NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "1200"]
 
 MODULES = {  # word: module of the library, words before those that were typed, what it does
     "predict": ("predict", [], "RUN FOLDER: classes, karyograms and karyotypes of your own images; no diagnosis"),
+    "draw": ("synthetic", [], "FOLDER: draw cells to try predict demonstration on"),
     "plan": ("plan", [], "PROFILE: hours and disk of a study, before it is run"),
     "verify": ("runs", ["verify"], "PROFILE: check every file of a profile's runs against its SHA-256"),
     "compare": ("compare", [], "PROFILE: a finished profile of yours against the committed one, cell by cell"),

@@ -1,13 +1,15 @@
-"""Do Grad-CAM maps fall on what decides? A check on drawings in which one square alone tells the class."""
+"""Do Grad-CAM maps fall on what decides? Two checks on drawings: one square alone tells the class, or bands go."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 
-from chromolib import architectures, device, gradcam
+from chromolib import CLASSES, architectures, cases, device, gradcam, images, synthetic, training
 
 _STEPS, _BATCH = 20, 8
+PARTS = 5  # of a chromosome's length, whose bands are switched off in turn
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,75 @@ def check(architecture, size=128, seed=0, n=32):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _trained(architecture, size, rng)
-    images, labels, squares = _drawings(n, size, rng)
+    pictures, labels, squares = _drawings(n, size, rng)
     with torch.no_grad():
-        predicted = model(_pixels(images, architecture)).argmax(1).cpu().numpy()
-    return Localisation(images, labels, squares, gradcam.maps(model, architecture, images, labels), predicted)
+        predicted = model(_pixels(pictures, architecture)).argmax(1).cpu().numpy()
+    return Localisation(pictures, labels, squares, gradcam.maps(model, architecture, pictures, labels), predicted)
+
+
+@dataclass(frozen=True)
+class SwitchedOff:
+    """Drawn chromosomes, each whole and then with the bands of one of its PARTS switched off.
+
+    images: (n, 1 + PARTS, size, size) uint8; labels: (n,); answers: (n, 1 + PARTS), the classes named; probability:
+    (n, 1 + PARTS), that of the true class; heat: (n, PARTS), the share of the whole one's map in each part's rows.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    answers: np.ndarray
+    probability: np.ndarray
+    heat: np.ndarray
+
+    def changes(self):
+        """Of the n drawings named rightly when whole: how often the answer changes, by which part is switched off."""
+        right = self.answers[:, 0] == self.labels
+        changed = (self.answers[:, 1:] != self.labels[:, None])[right]  # (m, PARTS)
+        order = np.argsort(-self.heat[right], axis=1)
+        changed = pd.DataFrame(np.take_along_axis(changed, order, axis=1))  # the hottest part first
+        means = changed.mean()  # NaN where nothing was named rightly
+        return {
+            "n": len(changed),
+            "hottest part off": means[0],
+            "another part off": means[1:].mean(),
+            "coldest part off": means.iloc[-1],
+        }
+
+
+def switched_off(model, architecture, stain, size, seeds=(0, 1)):
+    """Ask a network trained on drawings of `stain` about new ones of all classes, a drawing a class and seed."""
+    places = [None, *((part / PARTS, (part + 1) / PARTS) for part in range(PARTS))]
+    labels = np.tile(np.arange(len(CLASSES)), len(seeds))
+    drawn = [
+        [images.square(synthetic.chromosome(label, stain, seed, place), size) for place in places]
+        for seed in seeds
+        for label in range(len(CLASSES))
+    ]
+    drawn = np.array(drawn)  # (n, 1 + PARTS, size, size)
+    model = model.to(device.choose())
+    seen = torch.from_numpy(drawn.reshape(-1, size, size)).to(device.choose())
+    answers = training.predict(model, architecture, seen).softmax(1).cpu().numpy().reshape(*drawn.shape[:2], -1)
+    rows = gradcam.maps(model, architecture, drawn[:, 0], labels).sum(axis=2)  # (n, size)
+    heat = np.stack([part.sum(axis=1) for part in np.array_split(rows, PARTS, axis=1)], axis=1)
+    of_truth = np.take_along_axis(answers, labels[:, None, None], axis=2)[..., 0]
+    return SwitchedOff(drawn, labels, answers.argmax(axis=2), of_truth, heat)
+
+
+def example(switched, networks, architecture):
+    """The drawing whose probability falls most under the last network, whole and with that part off: two `cases.Case`.
+
+    switched, networks: dicts of a column of the figure to its SwitchedOff, and to its network.
+    """
+    last = list(switched.values())[-1]
+    fall = last.probability[:, :1] - last.probability[:, 1:]  # (n, PARTS)
+    drawing, part = np.unravel_index(fall.argmax(), fall.shape)
+    label, found = int(last.labels[drawing]), []
+    for title, column in (("whole", 0), (f"part {part + 1} of {PARTS} off", part + 1)):
+        image = last.images[drawing, column]
+        answers = {name: int(check.answers[drawing, column]) for name, check in switched.items()}
+        maps = {name: gradcam.maps(model, architecture, image[None], [label])[0] for name, model in networks.items()}
+        found.append(cases.Case(title, image, label, answers, maps))
+    return found
 
 
 def _trained(architecture, size, rng):
@@ -69,9 +136,9 @@ def _trained(architecture, size, rng):
     model = model.to(device.choose(), memory_format=torch.channels_last).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4 if transformer else 1e-3)
     for _ in range(_STEPS):
-        images, labels, _ = _drawings(_BATCH, size, rng)
+        pictures, labels, _ = _drawings(_BATCH, size, rng)
         with device.autocast(device.choose()):
-            logits = model(_pixels(images, architecture))
+            logits = model(_pixels(pictures, architecture))
         truth = torch.tensor(labels, device=logits.device)
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(logits.float(), truth).backward()
@@ -82,13 +149,13 @@ def _trained(architecture, size, rng):
 def _drawings(n, size, rng):
     """Images of noise with a black or white square of 3/8 their size anywhere, labels, and the squares' masks."""
     side = size * 3 // 8
-    images = rng.integers(64, 192, (n, size, size), dtype=np.uint8)
+    noise = rng.integers(64, 192, (n, size, size), dtype=np.uint8)
     labels = rng.integers(0, 2, n)
-    squares = np.zeros(images.shape, bool)
+    squares = np.zeros(noise.shape, bool)
     for square, (top, left) in zip(squares, rng.integers(0, size - side + 1, (n, 2)), strict=True):
         square[top : top + side, left : left + side] = True
-    return np.where(squares, 255 * labels[:, None, None], images).astype(np.uint8), labels, squares
+    return np.where(squares, 255 * labels[:, None, None], noise).astype(np.uint8), labels, squares
 
 
-def _pixels(images, architecture):
-    return architectures.normalise(torch.tensor(images, device=device.choose()), architecture)
+def _pixels(pictures, architecture):
+    return architectures.normalise(torch.tensor(pictures, device=device.choose()), architecture)

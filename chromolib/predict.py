@@ -3,8 +3,9 @@
     python -m chromolib.predict RUN FOLDER [--fold K ...] [--size] [--grad-cam] [--out OUT]
 
 RUN: the folder of a run, or its name under runs/, such as
-karyotype/g_band/efficientnet_lite0/imagenet. FOLDER: a cell a sub-folder, or the images of one
-cell, or a sheet (CSV) with the columns file and, where known, cell.
+karyotype/g_band/efficientnet_lite0/imagenet; or "demonstration", the network that the project
+ships, which knows drawings alone. FOLDER: a cell a sub-folder, or the images of one cell, or a
+sheet (CSV) with the columns file and, where known, cell.
 
 For research only. No diagnosis.
 """
@@ -38,6 +39,7 @@ from chromolib import (
 from chromolib.errors import StudyError
 
 PURPOSE = "research, no diagnosis"
+DEMONSTRATION = paths.ROOT / "runs/reference/demonstration/g_band/efficientnet_lite0/imagenet"  # its card is beside it
 _DOUBT = 0.5  # [ours] probability of the decoded class below which an image is marked as unsure
 
 
@@ -215,7 +217,7 @@ def _safe(name):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m chromolib.predict", description=__doc__.splitlines()[0])
-    parser.add_argument("run", help="folder of a finished run, or its name under runs/")
+    parser.add_argument("run", help='folder of a finished run, its name under runs/, or "demonstration"')
     parser.add_argument(
         "folder", help="a cell a sub-folder, the images of one cell, or a sheet with columns file, cell"
     )
@@ -224,7 +226,7 @@ def main(arguments=None):
     parser.add_argument("--grad-cam", action="store_true", help="draw where the networks looked")
     parser.add_argument("--out", type=Path, help="where results go (default: runs/predictions/<folder>)")
     wanted = parser.parse_args(arguments)
-    run = Path(wanted.run)
+    run = DEMONSTRATION if wanted.run == "demonstration" else Path(wanted.run)
     out = wanted.out or paths.runs() / "predictions" / Path(wanted.folder).resolve().stem
     try:
         predictor = Predictor(run if run.is_dir() else paths.runs() / run, wanted.fold)

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from chromolib import architectures, gradcam, localisation
-from chromolib.localisation import Localisation
+from chromolib import images as pictures
+from chromolib.localisation import PARTS, Localisation, SwitchedOff
+from chromolib.synthetic import chromosome
 
 SIZE = 64
 CLASSES = np.array([0, 7, 23])
@@ -131,6 +133,26 @@ def test_localisation_scores_by_hand():
     assert result.share == pytest.approx((0.5 + 0 + 0) / 3)
     assert result.pointing == pytest.approx(1 / 3)
     assert result.accuracy == pytest.approx(2 / 3)
+
+
+def test_what_switching_off_changes_by_hand():
+    """Three drawings, the last of them wrong when whole; the hottest parts are the fourth and the first."""
+    labels = np.array([3, 5, 7])
+    answers = np.array([[3, 3, 3, 3, 9, 3], [5, 9, 9, 5, 5, 5], [0, 7, 7, 7, 7, 7]])
+    heat = np.array([[1, 2, 0.5, 9, 3], [9, 2, 1, 4, 3], [9, 1, 1, 1, 1]])
+    found = SwitchedOff(np.zeros((3, 6, 2, 2), np.uint8), labels, answers, np.zeros((3, 6)), heat).changes()
+    assert found == {"n": 2, "hottest part off": 1, "another part off": 1 / 8, "coldest part off": 0}
+
+
+def test_a_part_is_switched_off_in_new_drawings_of_every_class():
+    model = network("mobilenetv3_large")
+    found = localisation.switched_off(model, "mobilenetv3_large", "Q", SIZE, seeds=(4,))
+    assert found.images.shape == (24, 1 + PARTS, SIZE, SIZE) and found.labels.tolist() == list(range(24))
+    assert np.array_equal(found.images[2, 0], pictures.square(chromosome(2, "Q", 4), SIZE))
+    assert np.array_equal(found.images[2, 5], pictures.square(chromosome(2, "Q", 4, (0.8, 1)), SIZE))
+    assert found.answers.shape == found.probability.shape == (24, 1 + PARTS) and found.heat.shape == (24, PARTS)
+    maps = gradcam.maps(model, "mobilenetv3_large", found.images[:1, 0], [0])
+    assert found.heat.sum(axis=1)[0] == pytest.approx(maps.sum(), rel=1e-5)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from chromolib import CLASSES
 from chromolib.errors import StudyError
-from chromolib.synthetic import karyotypes
+from chromolib.synthetic import chromosome, karyotypes
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,14 @@ def test_the_distal_y_shines_in_q_only(drawn):
     assert np.argmax(means) == 23 and means[23] > 1.3 * max(means[:23])
     intensity = mean_along_axis(drawn["Q"], 23, "Q")[:, 0]
     assert intensity[60:90].mean() > 1.5 * intensity[10:30].mean()  # Yq12, against Yp
+
+
+def test_bands_are_switched_off_in_their_place_alone():
+    whole, off = (chromosome(0, "Q", seed=1, off=place).astype(float) for place in (None, (0.6, 0.9)))
+    change = (whole - off).sum(axis=1)  # (h,)
+    rows = (np.arange(len(change)) + 0.5) / len(change)
+    inside = (rows > 0.55) & (rows < 0.95)  # bends and blur move a band by a little
+    assert change[inside].sum() > 0.98 * np.abs(change).sum() > 0  # less light, and nowhere else
 
 
 @pytest.mark.parametrize("stain", ["R", "g", None])

@@ -38,7 +38,7 @@ def planned(plan):
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
-@pytest.mark.parametrize(("profile", "runs"), [("smoke", 8), ("demo", 8), ("mini", 8), ("paper", 66)])
+@pytest.mark.parametrize(("profile", "runs"), [("smoke", 8), ("demo", 6), ("mini", 8), ("paper", 66)])
 def test_the_plan_has_every_run_and_seven_notebooks_and_the_report(tmp_path, profile, runs):
     plan = snakemake(tmp_path, "--dry-run", profile=profile)
     counts = planned(plan)
