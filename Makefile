@@ -4,7 +4,7 @@ PYTHON ?= python3
 PROFILE ?= demo
 STUDY := .venv/bin/python -m chromolib
 
-.PHONY: setup demo test lab study plan new-data reference verify compare predict check benchmark book
+.PHONY: setup demo test lab study plan new-data reference verify compare predict draw check benchmark book
 
 setup: .venv/installed
 
@@ -43,6 +43,10 @@ compare: setup
 # For research, no diagnosis. Further options as OPTIONS="--grad-cam --size".
 predict: setup
 	$(STUDY) predict '$(RUN)' '$(FOLDER)' $(OPTIONS)
+
+# Cells to try it on, with RUN=demonstration, a network that knows drawings alone: a cell a sub-folder of FOLDER.
+draw: setup
+	$(STUDY) draw '$(FOLDER)' $(OPTIONS)
 
 benchmark: setup
 	env -u OMP_NUM_THREADS .venv/bin/python benchmarks
