@@ -152,7 +152,8 @@ def fit(bench, name, recipe, n, **options):
     model, (images, labels) = bench.model(name), bench.noise(n)
     if recipe.compiled:
         device.compile_once(model, bench.place)
-    found = training.fit(model, name, images, labels, np.arange(n), np.arange(min(n, 8)), recipe, **options)
+    examples = training.Examples(images, labels, np.arange(n), np.arange(min(n, 8)))
+    found = training.fit(model, name, examples, recipe, **options)
     return found, torch.cat([value.flatten().double() for value in model.state_dict().values()])
 
 
@@ -284,7 +285,7 @@ def engine(bench, name, compiled, layout):
 
         def work(steps):
             timed = replace(recipe, steps_per_epoch=steps)
-            fits.append(training.fit(model, name, images, labels, every, every[:1], timed))
+            fits.append(training.fit(model, name, training.Examples(images, labels, every, every[:1]), timed))
 
         found = measured(bench, work, 4)
     return found | {"compiled": fits[-1].compiled, "parts": fits[-1].parts}
@@ -381,7 +382,7 @@ def train(bench, name, compiled):
 
     tensors = (torch.from_numpy(part).to(bench.place) for part in (images, labels))
     with saving_each(0 if bench.quick else 10):  # the end of a slice costs no more
-        found = training.fit(model, name, *tensors, *parts, bench.recipe, state=state, report=report)
+        found = training.fit(model, name, training.Examples(*tensors, *parts), bench.recipe, state=state, report=report)
     model.load_state_dict(found.best)
     logits = training.predict(model, name, torch.from_numpy(images[parts[1]]).to(bench.place)).cpu().numpy()
     training.forget(state)

@@ -31,7 +31,8 @@ def fast(data, train, validation, fold):
     place = device.choose()
     model = device.prepare(create(data.images.shape[1], fold), place)
     images, labels = (torch.from_numpy(np.array(part)).to(place) for part in (data.images, data.labels))
-    model.load_state_dict(training.fit(model, NAME, images, labels, train, validation, RECIPE, fold).best)
+    examples = training.Examples(images, labels, train, validation)
+    model.load_state_dict(training.fit(model, NAME, examples, RECIPE, fold).best)
     logits = training.predict(model, NAME, images[torch.from_numpy(validation).to(place)], RECIPE.precision)
     return metrics.scores(data.labels[validation], logits.cpu().numpy())["macro_f1"]
 

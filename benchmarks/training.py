@@ -37,8 +37,8 @@ def ours(name, data, n, recipe=RECIPE):
     place = device.choose()
     model = device.prepare(create(name, data.images.shape[1]), place, architectures.memory_format(name, place))
     images, labels = (torch.from_numpy(np.array(part[:n])).to(place) for part in (data.images, data.labels))
-    seen = np.arange(n)
-    return lambda: training.fit(model, name, images, labels, seen, seen[:2], recipe).history[0]["images_per_second"]
+    examples = training.Examples(images, labels, np.arange(n), np.arange(2))
+    return lambda: training.fit(model, name, examples, recipe).history[0]["images_per_second"]
 
 
 def bare(name, size, batch_size, n):

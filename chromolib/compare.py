@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from chromolib import files, parameters, paths, runs, tables
-from chromolib.errors import StudyError
+from chromolib.errors import StudyError, ends_command
 
 TRAINING_SD = 1.4  # points: SD over seeds of one training's Macro-F1, which makes the 2 points of two in coverage.py
 TOLERANCE = 1.96 * 2**0.5 * TRAINING_SD  # points, of two scores that differ by their seeds alone: 19 in 20 are closer
@@ -141,15 +141,13 @@ def _row(what, where, mine, reference, tolerance=0):
     return [what, where, mine, reference, state]
 
 
+@ends_command()
 def main(arguments=None):
     """Print what is not equal of a profile, and the counts."""
     words = sys.argv[1:] if arguments is None else arguments
     if len(words) != 1:
         sys.exit("usage: python -m chromolib.compare PROFILE")
-    try:
-        table = compare(*words)
-    except StudyError as error:
-        sys.exit(str(error))
+    table = compare(*words)
     for row in table[~table["state"].isin(["equal", "within"])].itertuples():
         print(f"{row.state}: {row.what} {row.where}: {row.mine}, in the reference {row.reference}")
     counts = table["state"].value_counts()

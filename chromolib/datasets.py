@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from chromolib import CLASSES, archives, fetch, files, images, own, parameters, paths
-from chromolib.errors import StudyError
+from chromolib.errors import StudyError, ends_command
 
 _FORMAT = 3  # raise it when the same files would give other squares: older caches are then left alone
 _CELL_SIZE = 46
@@ -441,6 +441,7 @@ def _open(source, folder):
 # Command line: python -m chromolib.datasets
 
 
+@ends_command()
 def main(arguments=None):
     """Read the command line; errors end it with their message."""
     parser = argparse.ArgumentParser(
@@ -453,10 +454,7 @@ def main(arguments=None):
     get = commands.add_parser("get", help="download a set of the study into the data folder")
     get.add_argument("name", help=", ".join(_BY_NAME))
     given = parser.parse_args(arguments)
-    try:
-        _print_new(own.new(given.folder, given.stain)) if given.command == "new" else _get(given.name)
-    except StudyError as error:
-        sys.exit(str(error))
+    _print_new(own.new(given.folder, given.stain)) if given.command == "new" else _get(given.name)
 
 
 def _get(name):

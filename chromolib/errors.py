@@ -1,4 +1,7 @@
-"""The one error type of the study."""
+"""The one error type of the study, and how it ends a command."""
+
+import sys
+from contextlib import contextmanager
 
 
 class StudyError(Exception):
@@ -6,3 +9,12 @@ class StudyError(Exception):
 
     The message names the file or parameter, says what is wrong with it, and what to do.
     """
+
+
+@contextmanager
+def ends_command():
+    """A decorator of a `main`: StudyError ends the process with its message alone, and exit status 1."""
+    try:
+        yield
+    except StudyError as error:
+        sys.exit(str(error))

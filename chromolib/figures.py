@@ -145,12 +145,12 @@ def _cut(image, light, area):
     return np.array(part.resize([max(1, round(side * scale)) for side in part.size]))
 
 
-def samples_per_class(data, count=2, seed=0):
-    """A few images of each class, drawn at random; a column a class, in two blocks of twelve."""
-    rng = np.random.default_rng(seed)
-    figure, blocks = plt.subplots(2, figsize=(10, 2 * (0.3 + 0.8 * count)))
+def samples_per_class(data):
+    """Two images of each class, drawn at random; a column a class, in two blocks of twelve."""
+    rng = np.random.default_rng(0)
+    figure, blocks = plt.subplots(2, figsize=(10, 3.8))
     for axis, classes in zip(blocks, np.split(np.arange(len(CLASSES)), 2), strict=True):
-        drawn = [_drawn(np.flatnonzero(data.labels == label), count, rng) for label in classes]
+        drawn = [_drawn(np.flatnonzero(data.labels == label), 2, rng) for label in classes]
         _show(axis, _sheet(data.images, np.transpose(drawn)))
         for column, label in enumerate(classes):
             axis.text((column + 0.5) / len(classes), 1.02, CLASSES[label], ha="center", transform=axis.transAxes)
@@ -239,23 +239,23 @@ def most_alike(data, pairs):
 # -------------------------------------------------------------------------------------- 02 domain similarity
 
 
-def samples(sets, count=12, seed=0):
-    """A row of images drawn at random from each of the data sets {domain: Dataset}."""
+def samples(sets, seed=0):
+    """A row of twelve images drawn at random from each of the data sets {domain: Dataset}."""
     rng = np.random.default_rng(seed)
     figure, axes = plt.subplots(len(sets), figsize=(10, 1.1 * len(sets)))
     for axis, (domain, data) in zip(axes, sets.items(), strict=True):
-        chosen = _drawn(np.arange(len(data.files)), count, rng)
+        chosen = _drawn(np.arange(len(data.files)), 12, rng)
         _show(axis, np.hstack(data.images[chosen]), f"{domain}: {data.name}")
     return _finish(figure)
 
 
-def distances_and_kernels(features, bandwidths, count=400):
+def distances_and_kernels(features, bandwidths):
     """Distances within two domains and between them (bars), and the kernel for each bandwidth (lines).
 
-    features: {name: (n, d)} of two domains, `count` images of each looked at; bandwidths: {reading:
+    features: {name: (n, d)} of two domains, 400 images of each looked at; bandwidths: {reading:
     sigma^2}.
     """
-    (name_x, x), (name_y, y) = ((name, part[:: max(1, len(part) // count)]) for name, part in features.items())
+    (name_x, x), (name_y, y) = ((name, part[:: max(1, len(part) // 400)]) for name, part in features.items())
     distances = {f"within {name_x}": pdist(x), f"within {name_y}": pdist(y), "between them": cdist(x, y).ravel()}
     figure, axis = plt.subplots(figsize=(10, 3.6))
     bins = np.linspace(0, max(values.max() for values in distances.values()), 60)
@@ -371,15 +371,14 @@ def f1_per_class(f1, labels):
     return _finish(figure)
 
 
-def worst_mistakes(data, predictions, count=12):
-    """The misclassified images whose true class got the lowest probability; `predictions` as in a run's table."""
+def worst_mistakes(data, predictions):
+    """The twelve mistakes whose true class got the lowest probability; `predictions` as in a run's table."""
     labels, logits = metrics.arrays(predictions)
     guesses = logits.argmax(1)
     margin = logits[np.arange(len(labels)), labels] - np.logaddexp.reduce(logits, axis=1)  # log of the probability
-    worst = [row for row in np.argsort(margin) if guesses[row] != labels[row]][:count]
+    worst = [row for row in np.argsort(margin) if guesses[row] != labels[row]][:12]
     number = {file: number for number, file in enumerate(data.files)}
-    columns = 6
-    figure, axes = plt.subplots(-(-count // columns), columns, figsize=(10, 1.95 * -(-count // columns)))
+    figure, axes = plt.subplots(2, 6, figsize=(10, 3.9))
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, row in zip(axes.flat, worst, strict=False):
@@ -556,9 +555,9 @@ def grad_cam_mistakes(cases):
     return _finish(figure)
 
 
-def maps_on_drawings(checks, count=5):
-    """Maps over drawings whose deciding square is known; `checks`: dict of architecture to its Localisation."""
-    figure, axes = plt.subplots(len(checks), count, figsize=(1.3 * count, 1.55 * len(checks)), squeeze=False)
+def maps_on_drawings(checks):
+    """Maps over five drawings whose deciding square is known; `checks`: dict of architecture to Localisation."""
+    figure, axes = plt.subplots(len(checks), 5, figsize=(6.5, 1.55 * len(checks)), squeeze=False)
     for row, (name, check) in zip(axes, checks.items(), strict=True):
         for axis, image in zip(row, overlay(check.images, check.maps), strict=False):
             _show(axis, image)
@@ -719,7 +718,7 @@ def second_step(table, tasks):
     return _finish(figure)
 
 
-def curve(points, against="two_step"):
+def curve(points):
     """Macro-F1 (left) and gains with 95 % intervals (right) against the cells learned from, a colour a baseline.
 
     points: as of `second_step.curve`, those of several baselines below each other.
@@ -728,17 +727,17 @@ def curve(points, against="two_step"):
     cells = points["cells"].unique()
     right.axhline(0, color="0.6", linewidth=1)
     for number, (baseline, rows) in enumerate(points.groupby("baseline", sort=False)):
-        style = {"color": APPROACH_COLOURS.get(baseline, "0.4")}
+        style = {"color": _colour(baseline)}
         left.plot(rows["cells"], rows["before"], "sD^v"[number % 4] + "-", label=baseline, **style)
         style |= {"fmt": "sD^v"[number % 4], "capsize": 4, "label": f"over {baseline}"}
         _points(right, rows["cells"], rows["pooled_gain"], rows[["pooled_low", "pooled_high"]], **style)
     first = points.drop_duplicates("cells")
-    left.plot(first["cells"], first["after"], "o-", color=APPROACH_COLOURS.get(against, "0.4"), label=against)
+    left.plot(first["cells"], first["after"], "o-", color=_colour("two_step"), label="two_step")
     for axis in (left, right):
         axis.set_xscale("log", base=2)
         axis.set_xticks(cells, cells)
         axis.set_xlabel("cells learned from")
         axis.legend()
     left.set_ylabel("Macro-F1 (%)")
-    right.set_ylabel(f"gain of {against} (points)")
+    right.set_ylabel("gain of two_step (points)")
     return _finish(figure)

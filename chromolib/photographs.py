@@ -10,18 +10,8 @@ from chromolib.errors import StudyError
 # Photographs only: these packages' drawings, text, and pictures from microscopes and clinics are left out. [ours]
 PICTURES = {
     "skimage.data": (
-        "astronaut.png",
-        "brick.png",
-        "camera.png",
-        "chelsea.png",
-        "coffee.png",
-        "coins.png",
-        "grass.png",
-        "gravel.png",
-        "hubble_deep_field.jpg",
-        "moon.png",
-        "motorcycle_left.png",
-        "rocket.jpg",
+        *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png"),
+        *("gravel.png", "hubble_deep_field.jpg", "moon.png", "motorcycle_left.png", "rocket.jpg"),
     ),
     "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
 }

@@ -51,12 +51,13 @@ def measure(settings):
         model = device.prepare(architectures.create(name, image_size=size), place, layout)
         images = torch.randint(256, (batch, size, size), dtype=torch.uint8, device=place)
     labels, every = torch.arange(batch, device=place) % 24, np.arange(batch)
+    examples = training.Examples(images, labels, every, every[:1])
     if recipe.compiled:
         device.compile_once(model, place)
 
     def fit(steps):
         """The training itself for so many steps, and the seconds that they took."""
-        found = training.fit(model, name, images, labels, every, every[:1], replace(recipe, steps_per_epoch=steps))
+        found = training.fit(model, name, examples, replace(recipe, steps_per_epoch=steps))
         return found, steps * batch / found.history[0]["images_per_second"]
 
     _, first = fit(_FIRST_STEPS)

@@ -11,7 +11,6 @@ For research only. No diagnosis.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ from chromolib import (
     sizes,
     training,
 )
-from chromolib.errors import StudyError
+from chromolib.errors import StudyError, ends_command
 
 PURPOSE = "research, no diagnosis"
 DEMONSTRATION = paths.ROOT / "runs/reference/demonstration/g_band/efficientnet_lite0/imagenet"  # its card is beside it
@@ -215,6 +214,7 @@ def _safe(name):
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
 
 
+@ends_command()
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m chromolib.predict", description=__doc__.splitlines()[0])
     parser.add_argument("run", help='folder of a finished run, its name under runs/, or "demonstration"')
@@ -228,11 +228,8 @@ def main(arguments=None):
     wanted = parser.parse_args(arguments)
     run = DEMONSTRATION if wanted.run == "demonstration" else Path(wanted.run)
     out = wanted.out or paths.runs() / "predictions" / Path(wanted.folder).resolve().stem
-    try:
-        predictor = Predictor(run if run.is_dir() else paths.runs() / run, wanted.fold)
-        calls = write(predictor, wanted.folder, out, wanted.size, wanted.grad_cam)
-    except StudyError as error:
-        sys.exit(str(error))
+    predictor = Predictor(run if run.is_dir() else paths.runs() / run, wanted.fold)
+    calls = write(predictor, wanted.folder, out, wanted.size, wanted.grad_cam)
     print(calls.round({"log_odds": 1}).to_string(index=False) if len(calls) else "cells unknown: no karyotype")
     print(f"{PURPOSE}: {out}")
 

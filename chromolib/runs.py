@@ -18,7 +18,7 @@ import pandas as pd
 import safetensors
 
 from chromolib import files, metrics, paths, tables
-from chromolib.errors import StudyError
+from chromolib.errors import StudyError, ends_command
 
 RESULTS = (".safetensors", ".parquet", ".csv")  # not the executed notebook, which is still open when a run finishes
 FINE = ("ok", "not kept")  # states of a file, in `verify`, that are no fault
@@ -185,15 +185,13 @@ def results(profile, tasks, architectures, approaches, folds):
     return Results(scores, kept, {key: record(path) for key, path in folders.items()})
 
 
+@ends_command()
 def main(arguments=None):
     """`verify PROFILE`: list what is wrong with the runs in `chromolib.paths.runs()`; exit status 1 if anything is."""
     command, *profile = sys.argv[1:] if arguments is None else arguments
     if command != "verify" or len(profile) != 1:
         sys.exit("usage: python -m chromolib.runs verify PROFILE")
-    try:
-        table = verify(paths.runs(), *profile)
-    except StudyError as error:
-        sys.exit(str(error))
+    table = verify(paths.runs(), *profile)
     wrong, bare = table[~table["state"].isin(FINE)], (table["state"] == "not kept").sum()
     for row in wrong.itertuples():
         print(f"{row.run}/{row.file}: {row.state}")

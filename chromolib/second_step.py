@@ -66,37 +66,37 @@ def _grid(found):
     return [(comparison, network) for comparison in COMPARISONS for network in networks]
 
 
-def varied(results, tasks, architectures, against="two_step", baseline="imagenet", draws=10_000, seed=0):
-    """The gain where one thing is otherwise: DataFrame, a row per variation, task and architecture.
+def varied(results, tasks, architectures, draws=10_000, seed=0):
+    """two_step over imagenet where one thing is otherwise: DataFrame, a row per variation, task and architecture.
 
-    results: {name: `runs.Results`}. state: "run" or "not run"; before: the baseline's pooled Macro-F1 in per cent;
+    results: {name: `runs.Results`}. state: "run" or "not run"; before: the pooled Macro-F1 of imagenet in per cent;
     gain, low, high, p: the pooled gain of `tables.gains`.
     """
     rows = []
     for name, found in results.items():
-        gains = tables.gains(found.scores, found.predictions, baseline, against, draws, seed)
+        gains = tables.gains(found.scores, found.predictions, draws=draws, seed=seed)
         known = gains.set_index(["task", "architecture"]).to_dict("index")
         for task, architecture in itertools.product(tasks, architectures):
             row = {"variation": name, "task": task, "architecture": architecture, "state": "not run"}
             if (task, architecture) in known:
                 gain = known[task, architecture]
-                row |= {"state": "run", "before": _score(found, task, architecture, baseline)}
+                row |= {"state": "run", "before": _score(found, task, architecture, "imagenet")}
                 row |= {short: gain[f"pooled_{short}"] for short in ("gain", "low", "high", "p")}
             rows.append(row)
     columns = ["variation", "task", "architecture", "state", "before", "gain", "low", "high", "p"]
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def curve(by_cells, against="two_step", baseline="imagenet", draws=10_000, seed=0):
-    """The gain of few cells: the rows of `tables.gains`, with `cells`, the number of cells that were learned from.
+def curve(by_cells, baseline="imagenet", draws=10_000, seed=0):
+    """What two_step gains with few cells: the rows of `tables.gains`, with `cells`, the number learned from.
 
     by_cells: {number of cells: `runs.Results`}, all validated on the same folds; a number that lacks either approach
     has no row. Each row also has the pooled Macro-F1 of both, in per cent, as `after` and `before`.
     """
     parts = []
     for cells, found in sorted(by_cells.items()):
-        part = tables.gains(found.scores, found.predictions, baseline, against, draws, seed).assign(cells=cells)
-        for name, approach in (("after", against), ("before", baseline)):
+        part = tables.gains(found.scores, found.predictions, baseline, draws=draws, seed=seed).assign(cells=cells)
+        for name, approach in (("after", "two_step"), ("before", baseline)):
             part[name] = [_score(found, row.task, row.architecture, approach) for row in part.itertuples()]
         parts.append(part)
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
@@ -107,17 +107,17 @@ def _score(found, task, architecture, approach):
     return 100 * statistics.score_interval(runs, "macro_f1", None, n_boot=1).estimate
 
 
-def slope(by_cells, task, architecture, against="two_step", baseline="imagenet", draws=10_000, seed=0):
-    """How the gain changes when the cells double: Interval with p, in points a doubling, about these networks.
+def slope(by_cells, task, architecture, baseline="imagenet", draws=10_000, seed=0):
+    """How two_step's gain changes when the cells double: Interval with p, points a doubling, about these networks.
 
     The slope of the least-squares line of the gain on log2 of the number of cells. It is a weighted sum of the scores
     of all runs, so the same cells or patients are drawn for all of them at once. StudyError where fewer than two
     numbers of cells have both approaches.
     """
-    pair = [(task, architecture, approach) for approach in (against, baseline)]
+    pair = [(task, architecture, approach) for approach in ("two_step", baseline)]
     kept = [(n, found.predictions) for n, found in sorted(by_cells.items()) if set(pair) <= found.predictions.keys()]
     if len(kept) < 2:
-        raise StudyError(f"{task}: {len(kept)} number of cells with {against} and {baseline}; a slope needs two")
+        raise StudyError(f"{task}: {len(kept)} number of cells with two_step and {baseline}; a slope needs two")
     doublings = np.log2([n for n, _ in kept])
     centred = doublings - doublings.mean()
     runs = []

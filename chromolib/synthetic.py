@@ -10,7 +10,6 @@ minute: a page that teaches needs a network that has learned something. [ours]
 import argparse
 import functools
 import importlib.resources
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +19,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from chromolib import CLASSES
-from chromolib.errors import StudyError
+from chromolib.errors import StudyError, ends_command
 
 # How much of the stain a band takes up; G-banding darkens what quinacrine brightens, the AT-rich bands. [ours]
 _UPTAKE = {
@@ -204,6 +203,7 @@ def _cropped(image, body, margin):
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
+@ends_command()
 def main(arguments=None):
     """Draw cells into a folder, a cell a sub-folder, to try `predict` on."""
     parser = argparse.ArgumentParser(prog="python -m chromolib draw", description=main.__doc__)
@@ -212,10 +212,7 @@ def main(arguments=None):
     parser.add_argument("--cells", type=int, default=1, help="how many, alternately XX and XY")
     parser.add_argument("--seed", type=int, default=1, help="another draws other cells; 0 are those of the data set")
     wanted = parser.parse_args(arguments)
-    try:
-        drawn = karyotypes(wanted.stain, wanted.cells, wanted.seed)
-    except StudyError as error:
-        sys.exit(str(error))
+    drawn = karyotypes(wanted.stain, wanted.cells, wanted.seed)
     for picture, _, cell, file in drawn:
         (wanted.folder / cell).mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(wanted.folder / file)

@@ -170,7 +170,7 @@ class Run:
         train, monitor, validation = self.indices(fold)
         state = self.path / "resume" / f"fold{fold}.pt"
         model = self._model_with(self.create(fold))
-        fit = self._fit(model, train, monitor, fold, state, report)
+        fit = self._fit(model, training.Examples(self.images, self.labels, train, monitor), fold, state, report)
         trained = time.perf_counter()
         last = self._predict(model, validation)
         model.load_state_dict(fit.best)
@@ -196,13 +196,11 @@ class Run:
             self.model.load_state_dict(fresh.state_dict())
         return self.model
 
-    def _fit(self, model, train, monitor, fold, state, report):
+    def _fit(self, model, examples, fold, state, report):
         """Train, and leave a mark where the loss is no longer a number: the same run would end so each time."""
         name = self.settings["architecture"]
         try:
-            return training.fit(
-                model, name, self.images, self.labels, train, monitor, self.recipe, fold, state=state, report=report
-            )
+            return training.fit(model, name, examples, self.recipe, fold, state, report)
         except training.Diverged as error:
             self._remember(self._session(), diverged=str(error))
             raise

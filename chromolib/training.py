@@ -19,6 +19,7 @@ import time
 import warnings
 import zipfile
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -71,6 +72,15 @@ class Recipe:
     def epochs(self):
         """Epochs of both phases together."""
         return self.adam_epochs + self.sgd_epochs
+
+
+class Examples(NamedTuple):
+    """What a network learns from, and on what its epochs are judged; all images and labels on the model's device."""
+
+    images: torch.Tensor  # (n, H, W) uint8
+    labels: torch.Tensor  # (n,) int64
+    train: np.ndarray  # indices of the images that are learned from
+    monitor: np.ndarray  # indices of those that choose the epoch
 
 
 class Diverged(StudyError):
@@ -202,19 +212,19 @@ def predict(model, architecture, images, precision="auto"):
 
 
 @device.memory_explained()
-def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, state=None, report=None):
-    """Train a prepared model on the images of index `train`, and keep the epoch that is best on those of `monitor`.
+def fit(model, architecture, examples, recipe, fold=0, state=None, report=None):
+    """Train a prepared model on the `train` images of `Examples`, and keep the epoch that is best on the `monitor`.
 
-    images (n, H, W) uint8 and labels (n,) int64 are tensors on the model's device; train and
-    monitor are integer arrays. `state` is a path: the training is saved there, and in files beside
-    it, and goes on from there where it exists; a damaged one is a warning, and the training starts
-    again. `report` is called with the row of each epoch. Returns a Fit; the model is left with the
-    last epoch's weights. A batch that does not fit into memory goes through the network in two
-    parts, four, and so on; a network that cannot be compiled goes on as it is. Raises Diverged, a
-    StudyError, where the loss is no longer a number, and StudyError where not even one image fits,
-    or where it is other processes that hold the memory.
+    `state` is a path: the training is saved there, and in files beside it, and goes on from there
+    where it exists; a damaged one is a warning, and the training starts again. `report` is called
+    with the row of each epoch. Returns a Fit; the model is left with the last epoch's weights. A
+    batch that does not fit into memory goes through the network in two parts, four, and so on; a
+    network that cannot be compiled goes on as it is. Raises Diverged, a StudyError, where the loss
+    is no longer a number, and StudyError where not even one image fits, or where it is other
+    processes that hold the memory.
     """
-    train = torch.as_tensor(train, device=images.device)
+    images, labels, train, monitor = examples
+    examples = examples._replace(train=torch.as_tensor(train, device=images.device))
     seen, truth = images[torch.as_tensor(monitor, device=images.device)], labels[monitor]
     result, optimiser = (state and _resume(state, model, recipe)) or (Fit([], {}, 0, -1.0), None)
     saved = time.monotonic()
@@ -224,7 +234,7 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
         started = time.perf_counter()
         seed_everything(recipe.seed, fold, epoch)
         with device.deterministic(recipe.reproducible):
-            loss = _train_epoch(model, architecture, optimiser, images, labels, train, recipe, epoch, result).item()
+            loss = _train_epoch(model, architecture, optimiser, examples, recipe, epoch, result).item()
         trained = time.perf_counter()
         logits = predict(model, architecture, seen, recipe.precision)
         row = {
@@ -247,9 +257,10 @@ def fit(model, architecture, images, labels, train, monitor, recipe, fold=0, sta
     return result
 
 
-def _train_epoch(model, architecture, optimiser, images, labels, train, recipe, epoch, result):
+def _train_epoch(model, architecture, optimiser, examples, recipe, epoch, result):
     """One epoch; the mean loss. Nothing in it waits for the device."""
     model.train()
+    images, labels, train, _ = examples
     n, passes = _images_an_epoch(train, recipe), []
     for _ in range(math.ceil(n / len(train))):
         passes.append(train[torch.randperm(len(train), device=images.device)])

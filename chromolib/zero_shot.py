@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import log_softmax, logsumexp
 
 from chromolib import datasets, metrics, parameters, paths, predict, report, runs, statistics, tables
-from chromolib.errors import StudyError
+from chromolib.errors import ends_command
 
 PRESENTATIONS = ("square", "inverted")
 
@@ -55,16 +55,14 @@ def scores(profile, architecture, approach="imagenet", draws=10_000, seed=0):
     return pd.DataFrame(rows)
 
 
+@ends_command()
 def main(arguments=None):
     """Make the table of a profile, for all its networks."""
     words = sys.argv[1:] if arguments is None else arguments
     if len(words) != 1:
         sys.exit("usage: python -m chromolib.zero_shot PROFILE")
-    try:
-        networks = (parameters.known() | parameters.load(*parameters.profile_files(*words)))["architectures"]
-        parts = [scores(*words, network).assign(architecture=network) for network in networks]
-    except StudyError as error:
-        sys.exit(str(error))
+    networks = (parameters.known() | parameters.load(*parameters.profile_files(*words)))["architectures"]
+    parts = [scores(*words, network).assign(architecture=network) for network in networks]
     table = pd.concat(parts, ignore_index=True)
     report.save_table(table, *words, "zero_shot")
     print(table.to_string())

@@ -75,7 +75,7 @@ def test_the_speed_is_that_of_the_profiles_batch_and_compilation(profile):
 def test_what_is_measured_is_the_training_itself(profile, monkeypatch):
     monkeypatch.setattr(plan, "_LEAST_SECONDS", 0.0)
     recipes, fit = [], training.fit
-    monkeypatch.setattr(training, "fit", lambda *given: recipes.append(given[6]) or fit(*given))
+    monkeypatch.setattr(training, "fit", lambda *given: recipes.append(given[3]) or fit(*given))
     row = plan.measure(plan.study(profile(), "efficientnet_lite0"))
     assert len(recipes) == 3
     assert {recipe.batch_size for recipe in recipes} == {row["batch_size"]}

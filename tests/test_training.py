@@ -56,9 +56,14 @@ def stripes():
     return torch.from_numpy(images), torch.from_numpy(labels)
 
 
+def of(images, labels, n=30):
+    """The first n images are learned from, the last ten choose the epoch."""
+    return training.Examples(images, labels, np.arange(n), np.arange(30, 40))
+
+
 def train(stripes, recipe=RECIPE, **options):
     model = network()
-    fit = training.fit(model, NAME, *stripes, np.arange(30), np.arange(30, 40), recipe, **options)
+    fit = training.fit(model, NAME, of(*stripes), recipe, **options)
     return fit, model.state_dict()
 
 
@@ -199,7 +204,7 @@ def compiled_network(backend):
 
 def fit_compiled(stripes, backend, n=30):
     model = compiled_network(backend)
-    return training.fit(model, NAME, *stripes, np.arange(n), np.arange(30, 40), RECIPE), model.state_dict()
+    return training.fit(model, NAME, of(*stripes, n), RECIPE), model.state_dict()
 
 
 def test_a_network_is_compiled_once_though_batches_have_two_sizes(stripes):
@@ -214,7 +219,7 @@ def test_a_network_is_compiled_once_though_batches_have_two_sizes(stripes):
     assert len(compiled) == 1
     assert fit.compiled
     eager = network()
-    training.fit(eager, NAME, *stripes, np.arange(29), np.arange(30, 40), RECIPE)
+    training.fit(eager, NAME, of(*stripes, 29), RECIPE)
     for name, value in eager.state_dict().items():
         torch.testing.assert_close(last[name], value, rtol=0, atol=1e-5)
 
@@ -272,7 +277,7 @@ def test_it_learns_and_keeps_the_best_epoch(stripes):
     recipe = dataclasses.replace(RECIPE, adam_epochs=10, blur_sigma=0.5)
     model = network()
     images, labels = stripes
-    fit = training.fit(model, NAME, images, labels, np.arange(30), np.arange(30, 40), recipe)
+    fit = training.fit(model, NAME, of(images, labels), recipe)
     accuracies = [row["validation_accuracy"] for row in fit.history]
     assert fit.history[-1]["train_loss"] < fit.history[0]["train_loss"]
     assert fit.best_epoch == 1 + int(np.argmax(accuracies))
@@ -435,7 +440,9 @@ def test_every_image_is_seen_once_an_epoch(n, monkeypatch):
     monkeypatch.setattr(training, "augment", lambda images, _: seen.append(images[:, 0, 0]) or images)
     images = torch.arange(n, dtype=torch.uint8)[:, None, None].expand(n, 16, 16).contiguous()
     recipe = dataclasses.replace(RECIPE, adam_epochs=1, sgd_epochs=0)
-    training.fit(network(), NAME, images, torch.zeros(n, dtype=torch.int64), np.arange(n), [0], recipe)
+    training.fit(
+        network(), NAME, training.Examples(images, torch.zeros(n, dtype=torch.int64), np.arange(n), [0]), recipe
+    )
     assert sorted(torch.cat(seen).tolist()) == list(range(n))
     assert min(len(batch) for batch in seen) > 1  # a lone image has no batch statistics
 
