@@ -117,15 +117,11 @@ def _cells(name, mine, reference, column, exact):
     elif not exact:
         follows = column not in _FIXED
     for number, values in enumerate(zip(mine[column], reference[column], strict=True)):
-        row = _row("cell", f"{name}, row {number + 1} ({_label(reference.iloc[number])}): {column}", *values, tolerance)
+        start = " ".join(map(str, reference.iloc[number, :3]))  # its first words say what a row is of
+        row = _row("cell", f"{name}, row {number + 1} ({start}): {column}", *values, tolerance)
         if row[-1] == "different" and follows:
             row[-1] = "other"
         yield row
-
-
-def _label(row):
-    """The first words of a row of a table, which say what it is of."""
-    return " ".join(str(value) for value in row.to_numpy()[:3])
 
 
 def _row(what, where, mine, reference, tolerance=0):

@@ -37,9 +37,8 @@ def near_identical(images, threshold=0.999):
     rows = _standardised_thumbnails(images)
     pairs = []
     for start in range(0, len(rows), _BLOCK):
-        similarity = (
-            rows[start : start + _BLOCK] @ rows[start:].T
-        )  # (block, n - start), entry (a, b): start + a, start + b
+        # (block, n - start), whose entry (a, b) is of the images start + a and start + b
+        similarity = rows[start : start + _BLOCK] @ rows[start:].T
         first, second = np.nonzero(np.triu(similarity >= threshold, k=1))
         values = similarity[first, second]
         pairs += zip((first + start).tolist(), (second + start).tolist(), values.tolist(), strict=True)

@@ -158,12 +158,8 @@ def main(arguments=None):
     given = parser.parse_args(arguments)
     try:
         single = {name: parameters.parse(value, f"parameter {name!r}") for name, value in given.p}
-        run(
-            Path(given.notebook).name.removesuffix(".ipynb"),
-            given.output,
-            parameters.load(*given.f) | single,
-            given.slots,
-        )
+        name = Path(given.notebook).name.removesuffix(".ipynb")
+        run(name, given.output, parameters.load(*given.f) | single, given.slots)
     except Interrupted:
         print(f"{given.notebook}: interrupted; started again, the run goes on where it was", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -10,7 +10,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from chromolib import execute, files, paths
+from chromolib import execute, files, parameters, paths
 from chromolib.errors import StudyError
 
 TIMED = "timed"  # tag of a cell that tells how long something took: its committed output stays while its code does
@@ -22,11 +22,7 @@ _STYLED = re.compile(r"\bT_[0-9a-f]{5}")  # pandas gives each styled table a nam
 def again(name):
     """Execute notebooks/<name>.ipynb from the first cell to the last and write it back; StudyError where it fails."""
     file = paths.NOTEBOOKS / f"{name}.ipynb"
-    try:
-        before = nbformat.read(file, as_version=4)
-    except OSError as error:
-        there = ", ".join(sorted(path.stem for path in paths.NOTEBOOKS.glob("[0-9]*.ipynb")))
-        raise StudyError(f"notebook {name!r}: cannot be read ({error.strerror}); there are {there}") from error
+    before = nbformat.reads(parameters.notebook_text(name), as_version=4)
     notebook = nbformat.from_dict(before)
     options = {"record_timing": False, "coalesce_streams": True, "kernel_manager_class": execute.Kernel}
     client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(paths.NOTEBOOKS)}}, **options)

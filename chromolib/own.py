@@ -12,7 +12,6 @@ patient.
 """
 
 import csv
-import difflib
 import io
 import re
 from collections import Counter
@@ -47,7 +46,7 @@ def describe(name):
     file = parameters.path("dataset", name)
     values = parameters.load(file)
     for key in values.keys() - set(KEYS):
-        raise StudyError(f"{file}: unknown key {key!r}{_near(key, KEYS)}. Known are: {', '.join(KEYS)}")
+        raise StudyError(f"{file}: unknown key {key!r}{parameters.near(key, KEYS)}. Known are: {', '.join(KEYS)}")
     for key in KEYS:
         if not isinstance(values.get(key), str) or not values[key].strip():
             raise StudyError(f"{file}: {key}: needs words, has {values.get(key)!r}. Write a line `{key}: ...`")
@@ -197,10 +196,9 @@ def _of_sheet(path, sheet, members, labelled=True):
     columns, lines = _table(where, _text(path, sheet))
     for column in columns:
         if column not in _COLUMNS:
-            near = _near(column, _COLUMNS)
-            raise StudyError(
-                f"{where}: unknown column {column!r}{near}. Rename or remove it; known: {', '.join(_COLUMNS)}"
-            )
+            near = parameters.near(column, _COLUMNS)
+            known = ", ".join(_COLUMNS)
+            raise StudyError(f"{where}: unknown column {column!r}{near}. Rename or remove it; known: {known}")
     for column in ("file", "label") if labelled else ("file",):
         if columns.count(column) != 1:
             raise StudyError(f"{where}: no column {column!r}, or several, in its first line. Mend the names there.")
@@ -309,8 +307,3 @@ def _refuse(where, faults, total, ending):
     if faults:
         listed = "; ".join(faults[:_LISTED])
         raise StudyError(f"{where}: {listed}. In all {len(faults):,} such among {total:,} {ending}")
-
-
-def _near(word, known):
-    found = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""

@@ -87,16 +87,31 @@ def load(*files):
     return values
 
 
-@cache
-def _cells(notebook):
-    """Sources of the code cells of a notebook: those tagged `parameters`, and the others."""
+def of_profile(name, *further):
+    """The defaults of all notebooks under the values of a profile, and of `further` parameter files."""
+    return known() | load(*profile_files(name), *further)
+
+
+def near(word, words):
+    """Words for a message that ask whether another of `words` was meant, where one is nearly the same; or ""."""
+    found = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def notebook_text(notebook):
+    """The file of a notebook of the study, given without `.ipynb`, as text; StudyError where it cannot be read."""
     try:
-        cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+        return (NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8")
     except OSError as error:
         there = ", ".join(sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")))
         raise StudyError(f"notebook {notebook!r}: cannot be read ({error.strerror}); there are {there}") from error
+
+
+@cache
+def _cells(notebook):
+    """Sources of the code cells of a notebook: those tagged `parameters`, and the others."""
     tagged, others = [], []
-    for cell in cells:
+    for cell in json.loads(notebook_text(notebook))["cells"]:
         if cell["cell_type"] == "code":
             group = tagged if "parameters" in cell["metadata"].get("tags", []) else others
             group.append("".join(cell["source"]))
@@ -150,9 +165,7 @@ def select(notebook, values):
     every = dict.fromkeys(filter(_TASK.fullmatch, values), "") | known()
     for name in values:
         if name not in every:
-            near = difflib.get_close_matches(name, every, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise StudyError(f"parameter {name!r}: no notebook knows it{hint}")
+            raise StudyError(f"parameter {name!r}: no notebook knows it{near(name, every)}")
     own = defaults(notebook)
     typed = {name: _typed(name, value, (every | own)[name]) for name, value in values.items()}
     further = tasks(own) and tasks(typed)  # those of a profile, for notebooks that know of tasks

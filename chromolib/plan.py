@@ -30,9 +30,7 @@ _MINUTE = 60  # seconds: a run's state is saved as seldom as that
 
 def study(profile, architecture):
     """All parameters of the profile's runs of an architecture, but for task and approach: dict of name to value."""
-    return parameters.known() | parameters.load(
-        *parameters.profile_files(profile), parameters.path("architecture", architecture)
-    )
+    return parameters.of_profile(profile, parameters.path("architecture", architecture))
 
 
 def measure(settings):
@@ -65,7 +63,7 @@ def measure(settings):
     found, _ = fit(math.ceil(_LEAST_SECONDS / again * _FIRST_STEPS) + 1)
     hardware = provenance.hardware()
     return {
-        "device": _name(hardware),
+        "device": hardware["processor"] if hardware["device"] == "cpu" else hardware["device"],
         "architecture": name,
         "image_size": size,
         "batch_size": batch,
@@ -101,11 +99,9 @@ def costs(profile, speeds):
     through training), hours (of one worker), disk_gb (what stays), state_gb (what a run keeps beside it while it goes
     on). Raises StudyError for a missing speed.
     """
-    return pd.DataFrame([_cost(study(profile, name), speeds) for name in _architectures(profile)])
-
-
-def _architectures(profile):
-    return (parameters.known() | parameters.load(*parameters.profile_files(profile)))["architectures"]
+    return pd.DataFrame(
+        [_cost(study(profile, name), speeds) for name in parameters.of_profile(profile)["architectures"]]
+    )
 
 
 def _cost(settings, speeds):
@@ -174,10 +170,6 @@ def _per_second(work, images):
     return round(done / seconds, 3)
 
 
-def _name(hardware):
-    return hardware["processor"] if hardware["device"] == "cpu" else hardware["device"]
-
-
 def _kept(place):
     """The rows of the committed table for a device; StudyError where there are none."""
     table = pd.read_csv(SPEEDS) if SPEEDS.exists() else pd.DataFrame(columns=_KEY)
@@ -191,11 +183,10 @@ def _kept(place):
 def _measured(profile, keep):
     """Speeds of all the profile's networks on this machine, a line printed for each; kept in the table if wanted."""
     rows = []
-    for name in _architectures(profile):
+    for name in parameters.of_profile(profile)["architectures"]:
         rows.append(measure(study(profile, name)))
-        print(
-            "{architecture:18} {train:9.2f} trained, {predict:9.2f} predicted images/s".format(**rows[-1]), flush=True
-        )
+        line = "{architecture:18} {train:9.2f} trained, {predict:9.2f} predicted images/s"
+        print(line.format(**rows[-1]), flush=True)
     if keep:
         table = pd.concat([pd.read_csv(SPEEDS), pd.DataFrame(rows)]) if SPEEDS.exists() else pd.DataFrame(rows)
         with files.replacing(SPEEDS) as temporary:

@@ -27,11 +27,11 @@ def comparisons(found, draws=10_000, seed=0, others=()):
 
     found: a `runs.Results`; others: those of other seeds.
     """
-    parts = [
-        tables.gains(found.scores, found.predictions, baseline, against, draws, seed, others).assign(what=what)
+    parts = {
+        what: tables.gains(found.scores, found.predictions, baseline, against, draws, seed, others)
         for against, baseline, what in COMPARISONS
-    ]
-    table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    }
+    table = tables.stacked("what", parts)
     if len(table):
         table["pooled_p_holm"] = statistics.holm(table["pooled_p"])
     return table
@@ -44,7 +44,8 @@ def between_tasks(found, draws=10_000, seed=0):
     about these networks.
     """
     rows = []
-    for (against, baseline, what), architecture in _grid(found):
+    networks = dict.fromkeys(architecture for _, architecture, _ in found.predictions)
+    for (against, baseline, what), architecture in itertools.product(COMPARISONS, networks):
         runs = [
             [found.predictions.get((task, architecture, name)) for name in (against, baseline)]
             for task in ("q_band", "g_band")
@@ -59,11 +60,6 @@ def between_tasks(found, draws=10_000, seed=0):
         rows.append((architecture, against, baseline, what, *(100 * value for value in interval[:3]), interval.p))
     names = ["architecture", "against", "baseline", "what", "difference", "low", "high", "p"]
     return pd.DataFrame(rows, columns=names)
-
-
-def _grid(found):
-    networks = dict.fromkeys(architecture for _, architecture, _ in found.predictions)
-    return [(comparison, network) for comparison in COMPARISONS for network in networks]
 
 
 def varied(results, tasks, architectures, draws=10_000, seed=0):

@@ -129,15 +129,8 @@ class Run:
             train = _of_cells(train, self.data.cells, self.settings["train_cells"], (self.settings["draw"], fold))
         if self.settings["select_on"] != "inner":
             return train, validation, validation
-        train, monitor = folds.inner(
-            self.data.labels,
-            train,
-            self.groups,
-            self.settings["folds_by"],
-            self.settings["split_seed"],
-            self.settings["inner_parts"],
-        )
-        return train, monitor, validation
+        how = (self.settings[name] for name in ("folds_by", "split_seed", "inner_parts"))
+        return *folds.inner(self.data.labels, train, self.groups, *how), validation
 
     def create(self, fold):
         """The network with the first weights of the approach, on the device."""

@@ -61,7 +61,7 @@ def main(arguments=None):
     words = sys.argv[1:] if arguments is None else arguments
     if len(words) != 1:
         sys.exit("usage: python -m chromolib.zero_shot PROFILE")
-    networks = (parameters.known() | parameters.load(*parameters.profile_files(*words)))["architectures"]
+    networks = parameters.of_profile(*words)["architectures"]
     parts = [scores(*words, network).assign(architecture=network) for network in networks]
     table = pd.concat(parts, ignore_index=True)
     report.save_table(table, *words, "zero_shot")

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from chromolib import notebooks, paths
+from chromolib import notebooks, parameters, paths
 from chromolib.errors import StudyError
 
 NAMES = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
@@ -48,7 +48,8 @@ def test_a_timed_cell_whose_code_changed_says_what_it_found():
 
 
 def test_a_notebook_is_run_again_in_place_and_a_failing_one_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    for module in (paths, parameters):
+        monkeypatch.setattr(module, "NOTEBOOKS", tmp_path)
     file = tmp_path / "01_small.ipynb"
     code = "print(1 + 1, flush=True)\nprint(object()) if False else None"
     nbformat.write(new_notebook(cells=[new_code_cell(code)]), file)
