@@ -199,7 +199,7 @@ class Run:
             raise
 
     def _predict(self, model, index):
-        """Logits (n, 24) float16: three digits, in a third of the space; whatever is reported comes from what is kept."""
+        """Logits (n, 24) float16: a third of the space; what is reported comes from what is kept."""
         images = self.images[torch.as_tensor(index, device=self.device)]
         logits = training.predict(model, self.settings["architecture"], images, self.recipe.precision)
         return logits.clamp(-6e4, 6e4).cpu().numpy().astype(np.float16)  # what is larger would become infinite

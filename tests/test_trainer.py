@@ -69,7 +69,7 @@ def test_the_weights_give_the_predictions_again(settings, tmp_path, train):
     images = torch.from_numpy(data.images[index])
     model = device.prepare(model, torch.device("cpu"))
     logits = training.predict(model, "efficientnet_lite0", images, settings["precision"])
-    np.testing.assert_allclose(metrics.arrays(rows)[1], logits.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(metrics.arrays(rows)[1], logits.numpy(), rtol=1e-3, atol=1e-5)  # kept in half precision
 
 
 def test_two_step_begins_from_the_same_fold_of_the_other_staining(settings, tmp_path, train):
