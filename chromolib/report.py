@@ -219,7 +219,8 @@ def publish(profile):
     """Copy what a reader needs of a profile to runs/reference/, and write its page there; the folder.
 
     That is tables, figures, scores, predictions, run.json and the notebooks as executed; no weights, no thumbnails.
-    Whole or not at all: what was published before is replaced at the end.
+    Predictions are packed, every value as it was, and packed.json has the SHA-256 of the packed files. Whole or not at
+    all: what was published before is replaced at the end. A profile without tables has no page.
     """
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
     if not files.matching(source, "*/*/*/run.json"):
@@ -228,7 +229,9 @@ def publish(profile):
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part.") as temporary:
         copy = Path(temporary) / profile
         notebooks = [path for name, file in archives.files_below(source) if (path := _copy(Path(name), file, copy))]
-        _write(copy, profile, sorted(path for path in notebooks if path.suffix == ".ipynb"), images=False)
+        _record_packed(copy)
+        if files.matching(copy, "tables/*.csv"):  # else its runs are told in another profile's notebooks
+            _write(copy, profile, sorted(path for path in notebooks if path.suffix == ".ipynb"), images=False)
         shutil.rmtree(target, ignore_errors=True)
         copy.rename(target)
     return target
@@ -247,9 +250,21 @@ def _copy(name, file, folder):
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     if notebook:
         (folder / name).write_text(text, encoding="utf-8")
+    elif file.suffix == ".parquet":
+        table = pd.read_parquet(file)
+        numbers, others = (list(table.select_dtypes(**{way: "floating"})) for way in ("include", "exclude"))
+        packing = {"compression": "zstd", "compression_level": 19}  # about half the space
+        table.to_parquet(folder / name, **packing, use_byte_stream_split=numbers, use_dictionary=others)
     else:
         shutil.copyfile(file, folder / name)
     return name
+
+
+def _record_packed(folder):
+    """Write packed.json of each run: the SHA-256 of its packed files, beside run.json, which stays as it was."""
+    for file in files.matching(folder, "*/*/*/run.json"):
+        digests = {path.name: files.sha256(path) for path in files.matching(file.parent, "*.parquet")}
+        file.with_name("packed.json").write_text(json.dumps(digests, indent=1), encoding="utf-8")
 
 
 def _plain(file):

@@ -30,9 +30,14 @@ def folder(profile, task, architecture, approach, root=None):
 
 
 def record(path):
-    """The content of the run.json in the run folder `path`; StudyError where the run is missing or unfinished."""
+    """The content of the run.json in the run folder `path`; StudyError where the run is missing or unfinished.
+
+    Of a published run the digests of the tables that were packed since are those in its packed.json.
+    """
     try:
         content = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        packed = path / "packed.json"
+        packed = json.loads(packed.read_text(encoding="utf-8")) if packed.exists() else {}
         missing = {"parameters", "data", "parent", "files"} - content.keys()
     except FileNotFoundError:
         raise StudyError(f"{path}: no finished run here (no run.json); train it first") from None
@@ -40,6 +45,7 @@ def record(path):
         raise StudyError(f"{path / 'run.json'}: damaged ({error}); delete the folder and train it again") from error
     if missing:
         raise StudyError(f"{path / 'run.json'}: lacks {', '.join(sorted(missing))}; train the run again")
+    content["files"] |= packed
     return content
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from chromolib import statistics, tables
 from chromolib.errors import StudyError
+from chromolib.intervals import columns
 
 COMPARISONS = (  # (against, baseline), and what their difference is
     ("two_step", "imagenet", "the stop, and the longer training"),
@@ -65,10 +66,11 @@ def between_tasks(found, draws=10_000, seed=0):
 def varied(results, tasks, architectures, draws=10_000, seed=0):
     """two_step over imagenet where one thing is otherwise: DataFrame, a row per variation, task and architecture.
 
-    results: {name: `runs.Results`}. state: "run" or "not run"; before: the pooled Macro-F1 of imagenet in per cent;
-    gain, low, high, p: the pooled gain of `tables.gains`.
+    results: {name: `runs.Results`}, the first of which is what the others vary. state: "run" or "not run"; before: the
+    pooled Macro-F1 of imagenet in per cent, and change how far it is from the first one's (paired bootstrap over cells
+    or patients); gain, low, high, p: the pooled gain of `tables.gains`.
     """
-    rows = []
+    rows, first = [], next(iter(results.values())).predictions
     for name, found in results.items():
         gains = tables.gains(found.scores, found.predictions, draws=draws, seed=seed)
         known = gains.set_index(["task", "architecture"]).to_dict("index")
@@ -78,9 +80,13 @@ def varied(results, tasks, architectures, draws=10_000, seed=0):
                 gain = known[task, architecture]
                 row |= {"state": "run", "before": _score(found, task, architecture, "imagenet")}
                 row |= {short: gain[f"pooled_{short}"] for short in ("gain", "low", "high", "p")}
+                run = task, architecture, "imagenet"
+                if found.predictions is not first and run in first:
+                    pair, groups = (found.predictions[run], first[run]), tables.groups(first[run])
+                    row |= statistics.unmatched_bootstrap(*pair, "macro_f1", groups, draws, seed=seed).points("change")
             rows.append(row)
-    columns = ["variation", "task", "architecture", "state", "before", "gain", "low", "high", "p"]
-    return pd.DataFrame(rows).reindex(columns=columns)
+    about = ["variation", "task", "architecture", "state", "before", *columns("change")]
+    return pd.DataFrame(rows).reindex(columns=[*about, "gain", "low", "high", "p"])
 
 
 def curve(by_cells, baseline="imagenet", draws=10_000, seed=0):

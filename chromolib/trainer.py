@@ -199,7 +199,7 @@ class Run:
             raise
 
     def _predict(self, model, index):
-        """Logits (n, 24) float16: a third of the space; what is reported comes from what is kept."""
+        """Logits (n, 24) float16: half the space; what is reported comes from what is kept."""
         images = self.images[torch.as_tensor(index, device=self.device)]
         logits = training.predict(model, self.settings["architecture"], images, self.recipe.precision)
         return logits.clamp(-6e4, 6e4).cpu().numpy().astype(np.float16)  # what is larger would become infinite
@@ -233,10 +233,7 @@ class Run:
             old = old[old["fold"] != fold] if len(old) else old  # a fold half written before an interruption
             table = pd.concat([old, new], ignore_index=True) if len(old) else new
             with files.replacing(self.path / name) as temporary:
-                if temporary.suffix == ".parquet":
-                    table.to_parquet(temporary, compression="zstd")
-                else:
-                    table.to_csv(temporary, index=False)
+                table.to_parquet(temporary) if temporary.suffix == ".parquet" else table.to_csv(temporary, index=False)
 
     def finish(self):
         """Write run.json, which makes the run complete, and drop the resume state; its content (dict).

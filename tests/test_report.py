@@ -6,10 +6,12 @@ import shutil
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+from small_runs import predictions
 
-from chromolib import paths, report, runs
+from chromolib import files, paths, report, runs
 from chromolib.errors import StudyError
 
 RECORD = {
@@ -179,7 +181,7 @@ def test_what_is_published(results, monkeypatch):
     with pytest.warns(UserWarning, match=r"05_large.ipynb: .* not published"):
         target = report.publish("small")
     published = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
-    run = {f"q_band/resnet34/scratch/{name}" for name in ("run.json", "folds.csv")}
+    run = {f"q_band/resnet34/scratch/{name}" for name in ("run.json", "packed.json", "folds.csv")}
     assert published == run | {"tables/table9.csv", "tables/table9.tex", "04_statistics.ipynb", "index.html"}
     text = (target / "04_statistics.ipynb").read_text()
     assert "kept" in text and not any(word in text for word in ("papermill", 'execution"', "IPKernelApp", "iopub"))
@@ -189,6 +191,23 @@ def test_what_is_published(results, monkeypatch):
     monkeypatch.setenv("CHROMOLIB_RUNS", str(target.parent))
     report.publish("small")  # of the published folder itself
     assert published == {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+
+
+def test_packing_changes_no_value(results):
+    """Of single and of half precision; and the published run is whole by its own record."""
+    folder = results / "q_band" / "resnet34" / "scratch"
+    kept = predictions(20)
+    kept["last_logit_0"] = kept["logit_0"].astype(np.float16)
+    kept.to_parquet(folder / "predictions.parquet")
+    record = json.loads((folder / "run.json").read_text())
+    record["files"] = {"predictions.parquet": files.sha256(folder / "predictions.parquet")}
+    (folder / "run.json").write_text(json.dumps(record))
+    shutil.rmtree(results / "tables")
+    copy = report.publish("small") / "q_band" / "resnet34" / "scratch"
+    assert not (copy.parents[2] / "index.html").exists()  # no notebook left anything that a page could show
+    pd.testing.assert_frame_equal(pd.read_parquet(copy / "predictions.parquet"), kept, check_exact=True)
+    assert runs.record(copy)["files"] == {"predictions.parquet": files.sha256(copy / "predictions.parquet")}
+    assert json.loads((copy / "run.json").read_text()) == record  # whose digest the runs that begin from it hold
 
 
 @pytest.mark.parametrize("page", sorted(paths.ROOT.glob("runs/reference/*/index.html")), ids=str)
