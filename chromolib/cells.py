@@ -105,8 +105,8 @@ def _counted(labels):
 def summary(judgements, draws=10_000, seed=0):
     """What a run names, in numbers: DataFrame, a row for each {key: table of `judged`}.
 
-    images_plain, images_decoded, images_called: images right; each of `SHARES` of cells, whole and
-    named with _low and _high (95 %, groups drawn); aneuploid_named of aneuploid cells;
+    images_plain, images_decoded, images_called: images right; each of `SHARES` of cells, whole and named; all with
+    _low and _high (95 %, groups drawn); aneuploid_named of aneuploid cells;
     false_alarms: of the normal cells those called otherwise, wrong_sex: those of them called XX for
     XY or XY for XX.
     """
@@ -114,7 +114,7 @@ def summary(judgements, draws=10_000, seed=0):
     for key, cells in judgements.items():
         row = dict(zip(KEY, key, strict=True)) | {"cells": len(cells), "groups": cells["group"].nunique()}
         for name in ("plain", "decoded", "called"):
-            row[f"images_{name}"] = 100 * cells[name].sum() / max(cells["n_images"].sum(), 1)
+            row |= _share(f"images_{name}", cells[name], cells["group"], draws, seed, of=cells["n_images"])
         for name in SHARES:
             row |= _share(name, cells[name], cells["group"], draws, seed)
         abnormal, normal = cells[cells["kind"] == "aneuploid"], cells[cells["kind"] == "normal"]
@@ -145,13 +145,14 @@ def differences(judgements, draws=10_000, seed=0):
     return pd.DataFrame(rows, columns=["task", "architecture", "from", "to", "what", *columns("change")])
 
 
-def _share(name, values, groups, draws, seed):
-    """Mean of a value of cells with its 95 % interval, groups of cells drawn, in per cent: dict; NaN without cells."""
+def _share(name, values, groups, draws, seed, of=1):
+    """A sum over cells by that of `of`, with its 95 % interval, groups drawn, in per cent: dict; NaN without cells."""
     if not len(values):
         return UNKNOWN.points(name)
-    parts = values.astype(float).groupby(groups).agg(["sum", "count"]).to_numpy()  # (groups, 2)
+    parts = pd.DataFrame({"sum": values.astype(float), "of": of}).groupby(groups).sum().to_numpy()  # (groups, 2)
     totals = draw_counts(len(parts), draws, np.random.default_rng(seed)) @ parts
-    return percentile_interval(values.mean(), totals[:, 0] / totals[:, 1], 0.95).points(name)
+    whole = parts.sum(axis=0)
+    return percentile_interval(whole[0] / whole[1], totals[:, 0] / totals[:, 1], 0.95).points(name)
 
 
 def made(table, chromosome="21", seed=0):

@@ -77,6 +77,7 @@ def test_the_summary_by_hand():
     assert row["images_plain"] == pytest.approx(100 * 183 / 184) and row["named"] == 75
     # p has one of two, q and r one of one: the least draw is p three times, the best is without p.
     assert row["named_low"] == 50 and row["named_high"] == 100
+    assert row["images_plain_low"] == pytest.approx(100 * 91 / 92) and row["images_plain_high"] == 100
 
 
 def test_a_difference_is_that_of_the_same_cells():
