@@ -95,6 +95,9 @@ def main(arguments=None):
             print(usage())
         else:
             sys.exit(f"{word!r} is no word of the study; there are {', '.join([*STUDIES, *PROGRAMS, *MODULES])}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read, such as head, has enough; Python's own flush at the end must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
         sys.exit(f"{word}: the package {error.name} is not installed: {paths.INSTALL.format('test')}")
     except StudyError as error:

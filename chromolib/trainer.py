@@ -208,8 +208,10 @@ class Run:
             raise
 
     def _predict(self, model, index):
+        """Logits (n, 24) float16: three digits, in a third of the space; whatever is reported comes from what is kept."""
         images = self.images[torch.as_tensor(index, device=self.device)]
-        return training.predict(model, self.settings["architecture"], images, self.recipe.precision).cpu().numpy()
+        logits = training.predict(model, self.settings["architecture"], images, self.recipe.precision)
+        return logits.clamp(-6e4, 6e4).cpu().numpy().astype(np.float16)  # what is larger would become infinite
 
     def _prediction_rows(self, fold, index, best, last=None):
         """A row an image: what it is, the logits (n, 24) of the best epoch, and where given of the last one."""
@@ -240,7 +242,10 @@ class Run:
             old = old[old["fold"] != fold] if len(old) else old  # a fold half written before an interruption
             table = pd.concat([old, new], ignore_index=True) if len(old) else new
             with files.replacing(self.path / name) as temporary:
-                table.to_parquet(temporary) if temporary.suffix == ".parquet" else table.to_csv(temporary, index=False)
+                if temporary.suffix == ".parquet":
+                    table.to_parquet(temporary, compression="zstd")
+                else:
+                    table.to_csv(temporary, index=False)
 
     def finish(self):
         """Write run.json, which makes the run complete, and drop the resume state; its content (dict).

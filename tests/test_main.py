@@ -30,6 +30,16 @@ def test_without_a_word_each_is_explained(capsys):
     assert {line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]} == WORDS
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="Windows has other pipes")
+def test_a_reader_who_has_enough_is_no_error():
+    """python -m chromolib | head: the pipe is closed before a line is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = subprocess.run([sys.executable, "-m", "chromolib"], cwd=paths.ROOT, stdout=pipe, stderr=subprocess.PIPE)
+    assert done.stderr == b"" and done.returncode == 0
+
+
 def test_every_word_leads_to_a_main():
     for module, _, _ in study.MODULES.values():
         assert callable(importlib.import_module(f"chromolib.{module}").main)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from chromolib import paths
+from chromolib.__main__ import PROGRAMS
 
 
 def test_no_shell_sees_a_parameter():
@@ -31,11 +32,10 @@ def test_no_shell_sees_a_parameter():
 @pytest.fixture
 def lab(tmp_path):
     """JupyterLab as `make lab` starts it, but for the browser and the port: (process, what it says of itself)."""
-    recipe = (paths.ROOT / "Makefile").read_text().split("\nlab:")[1].splitlines()[1]
-    words = recipe.split("jupyter lab", 1)[1].split()
+    words = PROGRAMS["lab"][0][0]
     folders = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("CONFIG", "RUNTIME", "DATA")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *words, "--no-browser", "--port=0", "--allow-root"],
+        [sys.executable, "-m", *words, "--no-browser", "--port=0", "--allow-root"],
         cwd=paths.ROOT,
         env={name: value for name, value in os.environ.items() if "TOKEN" not in name} | folders,
         stderr=subprocess.DEVNULL,
