@@ -103,3 +103,31 @@ def test_the_public_names_are_documented(pages):
     ids = {element["id"] for element in pages["book/api.html"].find_all("dt") if element.get("id")}
     for name in ("datasets.load", "folds.split", "similarity.mmd2_interval", "karyotype.call", "runs.collect"):
         assert f"chromolib.{name}" in ids
+
+
+SEEN = ["index", "own_data", "claims", "api"]  # pages of book/, and a notebook, that are looked at in a browser
+
+
+@pytest.mark.parametrize("name", [f"book/{name}.html" for name in SEEN] + ["notebooks/04_statistics.html"])
+def test_a_page_is_readable_at_every_width_and_by_everyone(book, visit, violations, name):
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page = visit(book[0] / name, width, color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        assert violations(page) == [], (width, scheme)
+
+
+def test_the_search_finds_a_word_without_a_network(book, visit):
+    page = visit(book[0] / "search.html")
+    page.locator("input[name=q]:visible").fill("Macro-F1")
+    page.keyboard.press("Enter")
+    page.locator("#search-results li a").first.wait_for()
+    found = page.locator("#search-results li a").all_inner_texts()
+    assert len(found) > 3 and any("glossary" in text.lower() for text in found), found
+
+
+def test_without_scripts_texts_tables_and_pictures_are_there(book, chromium):
+    page = chromium.new_page(java_script_enabled=False)
+    page.goto((book[0] / "notebooks" / "04_statistics.html").as_uri())
+    assert page.locator("main h1:visible").count() == 1 and page.locator("main table:visible").count()
+    assert page.locator("main img:visible").first.bounding_box()["width"] > 100
+    page.close()

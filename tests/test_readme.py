@@ -41,6 +41,32 @@ def test_size_and_second_step_are_those_of_the_reference_results():
         assert f"{row.change:+.1f} ({row.change_low:.1f} to {row.change_high:.1f})" in README, row
 
 
+def test_size_as_a_channel_is_that_of_the_reference_results():
+    for profile in ("evening_patient_both", "accuracy"):
+        for row in pd.read_csv(MINI.parent / profile / "tables" / "karyotype_summary.csv").to_dict("records"):
+            images = [
+                "{:.1f} ({:.1f} to {:.1f})".format(*(row[f"images_{name}{end}"] for end in ("", "_low", "_high")))
+                for name in ("plain", "decoded")
+            ]
+            cells = [
+                "{:.0f} ({:.0f} to {:.0f})".format(*(row[name + end] for end in ("", "_low", "_high")))
+                for name in ("whole", "named")
+            ]
+            assert f"| {' | '.join(images + cells)} |" in README, (profile, row["task"], row["approach"], row["way"])
+    others = pd.read_csv(EVENING / "second_step_variations.csv")
+    for row in others[others["variation"] == "both"].itertuples():
+        assert f"{row.before:.1f} %" in README
+        for value, low, high in ((row.change, row.change_low, row.change_high), (row.gain, row.low, row.high)):
+            assert re.search(rf"{re.escape(f'{value:+.1f}')}( points)? \({low:.1f} to {high:.1f}\)", README), row
+
+
+def test_training_speeds_are_those_of_the_reference_results():
+    table = pd.read_csv(MINI.parent / "benchmarks" / "training.csv").set_index(["what", "against"])
+    for what in table.index.unique("what"):
+        ratio, share = (table.loc[(what, against), "ratio"] for against in ("tuned loop", "bare step"))
+        assert re.search(rf"\| {what} \|.*\| {ratio:.2f} \| {100 * share:.0f} % \|", README), what
+
+
 def test_the_second_step_beside_its_controls_is_that_of_the_reference_results():
     table = pd.read_csv(EVENING / "second_step.csv")
     assert len(table) == 6  # what Holm's p is over
