@@ -105,10 +105,10 @@ def _counted(labels):
 def summary(judgements, draws=10_000, seed=0):
     """What a run names, in numbers: DataFrame, a row for each {key: table of `judged`}.
 
-    images_plain, images_decoded, images_called: images right; each of `SHARES` of cells, whole and named; all with
-    _low and _high (95 %, groups drawn); aneuploid_named of aneuploid cells;
-    false_alarms: of the normal cells those called otherwise, wrong_sex: those of them called XX for
-    XY or XY for XX.
+    images_plain, images_decoded, images_called: images right; each of `SHARES` of cells, whole and
+    named; named_normal and named_aneuploid: of such cells those called exactly; all in per cent
+    with _low and _high (95 %, groups drawn). Counts: aneuploid_named; false_alarms, normal cells
+    called otherwise; wrong_sex, those of them called XX for XY or XY for XX.
     """
     rows = []
     for key, cells in judgements.items():
@@ -118,6 +118,8 @@ def summary(judgements, draws=10_000, seed=0):
         for name in SHARES:
             row |= _share(name, cells[name], cells["group"], draws, seed)
         abnormal, normal = cells[cells["kind"] == "aneuploid"], cells[cells["kind"] == "normal"]
+        for name, part in (("normal", normal), ("aneuploid", abnormal)):
+            row |= _share(f"named_{name}", part["named"], part["group"], draws, seed)
         alarms = normal[~normal["named"]]
         row |= {"aneuploid": len(abnormal), "aneuploid_named": abnormal["named"].sum(), "normal": len(normal)}
         wrong_sex = alarms["karyotype"].isin(karyotype.NORMAL).sum()

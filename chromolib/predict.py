@@ -190,7 +190,8 @@ def _draw(call, table, pictures, out):
 
     against = f"log odds {call.log_odds:.1f} against {call.runner_up}" if call.karyotype != "?" else "no single cell"
     title = f"{call.cell}: {call.karyotype}, {'sure' if call.sure else 'unsure'} ({against}); {PURPOSE}"
-    figure = figures.laid_out(pictures, _labels(table), table["unsure"].to_numpy(), title)
+    crops = [images.crop(picture) for picture in pictures]  # a frame of one size for all would leave them small
+    figure = figures.laid_out(crops, _labels(table), table["unsure"].to_numpy(), title)
     for ending in ("png", "svg"):
         with files.replacing(out / f"{_safe(call.cell)}.{ending}") as temporary:
             figure.savefig(temporary, dpi=110)

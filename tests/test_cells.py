@@ -77,6 +77,8 @@ def test_the_summary_by_hand():
     assert row["images_plain"] == pytest.approx(100 * 183 / 184) and row["named"] == 75
     # p has one of two, q and r one of one: the least draw is p three times, the best is without p.
     assert row["named_low"] == 50 and row["named_high"] == 100
+    assert (row["named_normal"], row["named_aneuploid"]) == (50, 100)
+    assert (row["named_normal_low"], row["named_normal_high"]) == (50, 50)  # p is all that can be drawn
     assert row["images_plain_low"] == pytest.approx(100 * 91 / 92) and row["images_plain_high"] == 100
 
 
