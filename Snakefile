@@ -137,6 +137,8 @@ rule trainings:  # without the report: for a variation, which the report of anot
 
 
 rule train:
+    # The long jobs first; the short ones fill the cores that they leave.
+    priority: 2
     input:
         parent,
     output:
@@ -164,6 +166,7 @@ for notebook in TABLES:
     rule:
         name:
             notebook[3:]
+        priority: 1 if notebook == "05_grad_cam" else 0
         input:
             ALL_RUNS if notebook > "03_training" else [],
             tables("02_domain_similarity") if notebook in ("04_statistics", "06_validity") else [],
