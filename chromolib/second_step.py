@@ -66,9 +66,9 @@ def between_tasks(found, draws=10_000, seed=0):
 def varied(results, tasks, architectures, draws=10_000, seed=0):
     """two_step over imagenet where one thing is otherwise: DataFrame, a row per variation, task and architecture.
 
-    results: {name: `runs.Results`}, the first of which is what the others vary. state: "run" or "not run"; before: the
-    pooled Macro-F1 of imagenet in per cent, and change how far it is from the first one's (paired bootstrap over cells
-    or patients); gain, low, high, p: the pooled gain of `tables.gains`.
+    results: {name: `runs.Results`}, the first of which is what the others vary. state: "run", "not run", or "imagenet
+    alone"; before: the pooled Macro-F1 of imagenet in per cent, and change how far it is from the first one's (paired
+    bootstrap over cells or patients); gain, low, high, p: the pooled gain of `tables.gains`.
     """
     rows, first = [], next(iter(results.values())).predictions
     for name, found in results.items():
@@ -76,14 +76,15 @@ def varied(results, tasks, architectures, draws=10_000, seed=0):
         known = gains.set_index(["task", "architecture"]).to_dict("index")
         for task, architecture in itertools.product(tasks, architectures):
             row = {"variation": name, "task": task, "architecture": architecture, "state": "not run"}
-            if (task, architecture) in known:
-                gain = known[task, architecture]
-                row |= {"state": "run", "before": _score(found, task, architecture, "imagenet")}
-                row |= {short: gain[f"pooled_{short}"] for short in ("gain", "low", "high", "p")}
-                run = task, architecture, "imagenet"
+            run = task, architecture, "imagenet"
+            if run in found.predictions:
+                row |= {"state": "imagenet alone", "before": _score(found, *run)}
                 if found.predictions is not first and run in first:
                     pair, groups = (found.predictions[run], first[run]), tables.groups(first[run])
                     row |= statistics.unmatched_bootstrap(*pair, "macro_f1", groups, draws, seed=seed).points("change")
+            if run[:2] in known:
+                gain = known[run[:2]]
+                row |= {"state": "run"} | {short: gain[f"pooled_{short}"] for short in ("gain", "low", "high", "p")}
             rows.append(row)
     about = ["variation", "task", "architecture", "state", "before", *columns("change")]
     return pd.DataFrame(rows).reindex(columns=[*about, "gain", "low", "high", "p"])

@@ -77,16 +77,15 @@ def test_a_variation_that_was_not_run_says_so():
 def test_a_variation_stands_beside_what_it_varies():
     """The change is that of the scores; between equal predictions there is none."""
     whole, better = (results({"imagenet": share, "two_step": 0.3}, ["g_band"]) for share in (0.5, 0.2))
-    table = second_step.varied(
-        {"as it is": whole, "better": better, "same": whole._replace(predictions=dict(whole.predictions))},
-        ["g_band"],
-        [NETWORK],
-        200,
-    )
+    same, alone = whole._replace(predictions=dict(whole.predictions)), results({"imagenet": 0.4}, ["g_band"])
+    ways = {"as it is": whole, "better": better, "same": same, "no second step": alone}
+    table = second_step.varied(ways, ["g_band"], [NETWORK], 200)
     scores = [macro_f1(found.predictions["g_band", NETWORK, "imagenet"]) for found in (whole, better)]
     assert np.isnan(table["change"][0]) and table["change"][1] == pytest.approx(100 * (scores[1] - scores[0]))
     assert 0 < table["change_low"][1] < table["change"][1] < table["change_high"][1]
     assert table["change"][2] == table["change_low"][2] == table["change_high"][2] == 0
+    assert table["state"].tolist() == ["run"] * 3 + ["imagenet alone"]
+    assert np.isnan(table["gain"][3]) and table["change"][3] > 0
 
 
 @pytest.fixture
