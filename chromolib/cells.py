@@ -220,19 +220,31 @@ def counting(normal, hidden, chromosome="21"):
     return {"specificity": 100 * (1 - shares[0]), "sensitivity": 100 * shares[1]}
 
 
-def search(table, hides, chromosome="21"):
+def search(table, hides, chromosome="21", draws=1_000, seed=0):
     """A search for `chromosome` among 46: evidence of the normal cells and of `hides`, and a table of what is found.
 
-    It has the columns of `sensitivity` and by: the odds, and beside them counting. `hides` may be
-    empty.
+    It has the columns of `sensitivity` and by: the odds, and beside them counting. sensitivity_low
+    and _high (95 %): patients, else cells, drawn, the threshold chosen anew in each draw; not held
+    is the luck of which images were put in and taken out. `hides` may be empty.
     """
     if hides.empty:
         return pd.Series(dtype=float), pd.Series(dtype=float), pd.DataFrame(columns=["by", "sensitivity"])
     healthy = normal_cells(table)
     normal, hidden = evidence(healthy, chromosome), evidence(hides, chromosome)
     weighed = sensitivity(normal, hidden).assign(by="odds")
+    groups = healthy.groupby("cell")[tables.groups(table)].first()
+    drawn = list(_drawn_sensitivities(normal, hidden, groups, draws, seed))
+    weighed["sensitivity_low"], weighed["sensitivity_high"] = np.nanquantile(drawn, [0.025, 0.975], axis=0)
     counted = pd.DataFrame([{"by": "counting three or more"} | counting(healthy, hides, chromosome)])
     return normal, hidden, pd.concat([weighed, counted], ignore_index=True)
+
+
+def _drawn_sensitivities(normal, hidden, groups, draws, seed):
+    """Yield (specificities,) of groups drawn with replacement; groups: (cells,) Series, as normal is."""
+    members, rng = [part.index for _, part in groups.groupby(groups)], np.random.default_rng(seed)
+    for _ in range(draws):
+        names = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        yield sensitivity(normal[names], hidden.reindex(names).dropna())["sensitivity"]
 
 
 def risks(read, judgements):

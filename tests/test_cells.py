@@ -126,6 +126,14 @@ def test_sensitivity_by_hand():
     assert looser.tolist() == [90, 18, 95, 75]
 
 
+def test_a_sensitivity_is_drawn_with_its_threshold():
+    """Drawn twice, either cell finds its own gain; drawn together, b's threshold hides that of a."""
+    normal, hidden = pd.Series({"a": 0.0, "b": 10.0}), pd.Series({"a": 5.0, "b": 15.0})
+    groups = pd.Series({"a": "p", "b": "q"})
+    drawn = np.array(list(cells._drawn_sensitivities(normal, hidden, groups, 400, seed=0)))
+    assert set(drawn.ravel()) == {50, 100} and abs((drawn == 50).mean() - 0.5) < 0.1
+
+
 def test_counting_sees_three_of_a_class():
     normal = confused(answers(["46,XX", "46,XY"]), "a", 0, 20)  # a 1 taken for a 21
     hidden = cells.made(answers(["46,XX", "46,XY"]))["46, one gained and another lost"]
@@ -159,6 +167,7 @@ def test_a_search_is_told_beside_counting():
     normal, hidden, found = cells.search(table, hides)
     assert found["by"].tolist() == ["odds"] * 2 + ["counting three or more"]
     assert (found["sensitivity"] == 100).all() and (found["specificity"] == 100).all()
+    assert (found[found["by"] == "odds"][["sensitivity_low", "sensitivity_high"]] == 100).all(axis=None)
     assert normal.to_dict() == cells.evidence(table).to_dict() and len(hidden) == 2
     assert cells.search(table, hides[:0])[2].empty
 
