@@ -58,10 +58,10 @@ def code(notebook):
 
 
 def library():
-    """Digest of the library's code and data sets, without comments. Tables follow it; a training, hours long, does not."""
+    """Digest of the library, its networks and data sets, less comments. Tables follow it; a training, hours long, does not."""
     modules = sorted((paths.ROOT / "chromolib").glob("*.py"))
     parts = [ast.dump(ast.parse(module.read_bytes())) for module in modules]
-    parts.append(str(parameters.load(paths.PARAMETERS / "sources.yaml")))
+    parts += [str(parameters.load(paths.PARAMETERS / name)) for name in ("architectures.yaml", "sources.yaml")]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

@@ -1,7 +1,4 @@
-"""The study by one command, on every system: python -m chromolib WORD. The Makefile's targets call it.
-
-Whoever adds a word adds a row: to MODULES where a module of the library has a main(), else to PROGRAMS.
-"""
+"""The study by one command, on every system: python -m chromolib WORD (words.yaml). The Makefile's targets call it."""
 
 import importlib
 import importlib.util
@@ -14,40 +11,7 @@ from chromolib import parameters, paths
 from chromolib.errors import StudyError
 
 GRAPH = ["snakemake", "--profile", "workflow/profiles/local", "--quiet", "rules"]
-NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "1200"]
-
-MODULES = {  # word: module of the library, words before those that were typed, what it does
-    "predict": ("predict", [], "RUN FOLDER: classes, karyograms and karyotypes of your own images; no diagnosis"),
-    "draw": ("synthetic", [], "FOLDER: draw cells to try predict demonstration on"),
-    "plan": ("plan", [], "PROFILE: hours and disk of a study, before it is run"),
-    "verify": ("runs", ["verify"], "PROFILE: check every file of a profile's runs against its SHA-256"),
-    "compare": ("compare", [], "PROFILE: a finished profile of yours against the committed one, cell by cell"),
-    "publish": ("report", ["publish"], "PROFILE: copy a profile's results to runs/reference, as they are committed"),
-    "new-data": ("datasets", ["new"], "FOLDER: make a data set of a folder of your own images"),
-    "get": ("datasets", ["get"], "NAME: download a data set of the study"),
-    "tensorboard": ("tensorboard", [], "PROFILE: learning curves for TensorBoard, which is installed besides"),
-    "notebooks": ("notebooks", [], "NAME ...: run committed notebooks again, in place, without what chance gives"),
-    "check": ("check", [], "what this machine has for the study, and what it lacks with the remedy"),
-}
-PROGRAMS = {  # word: programs that this Python runs in the project's folder, one after the other, what it does
-    "lab": ([["jupyterlab", "--notebook-dir=notebooks"]], "the notebooks, in JupyterLab"),
-    "book": (
-        [["sphinx", "-W", "--keep-going", "-c", "book", "-d", "book/_build/doctrees", ".", "book/_build/html"]],
-        "the notebooks, claims, how-to pages and library as a website, in book/_build/html",
-    ),
-    "test": (
-        [
-            ["ruff", "check", "."],
-            ["ruff", "format", "--check", "."],
-            ["pytest", "--numprocesses", "auto", "--dist", "loadfile", *NBVAL, "tests", "notebooks"],
-        ],
-        "everything that the project checks about itself",
-    ),
-}
-STUDIES = {
-    "demo": "the whole study on drawn chromosomes, offline, in minutes",
-    "study": "PROFILE: the study of a profile; more words are Snakemake's, such as trainings or --dry-run",
-}
+MODULES, PROGRAMS, STUDIES = parameters.load(paths.ROOT / "chromolib" / "words.yaml").values()
 
 
 def study(profile="demo", *options):

@@ -1,7 +1,4 @@
-"""The paper's eleven networks and one whose ImageNet weights need no download: a row each.
-
-A new network is a new row of `_ROWS`. All come from timm.
-"""
+"""The study's networks, which all come from timm: a row each of parameters/architectures.yaml."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -18,20 +15,21 @@ try:
 except ModuleNotFoundError:  # a machine that only reads results knows the rows below, and builds no network
     torch = None
 
-from chromolib import files, paths
+from chromolib import files, parameters, paths
 from chromolib.errors import StudyError
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the study knows of a network beyond its timm definition."""
+    """What the study knows of a network beyond its timm definition: a row of the file, which explains it."""
 
-    title: str  # as the paper writes it
-    timm_name: str  # model.tag; the tag names the ImageNet checkpoint
-    cam_layer: str  # module whose output Grad-CAM weighs: the last one that still is a map of the image
-    layout: str = "nchw"  # of that output: "nchw", "nhwc", or "tokens" (prefix tokens, then the grid row by row)
-    fixed_size: bool = False  # position tables are built for one image size, given at creation
-    channels_last: bool = True  # whether that layout of memory is the faster one on a GPU
+    title: str
+    timm_name: str
+    cam_layer: str
+    layout: str = "nchw"
+    fixed_size: bool = False
+    channels_last: bool = True
+    stands_in: bool = False
     note: str = ""
 
     @property
@@ -45,47 +43,10 @@ class Architecture:
         return timm.get_pretrained_cfg(self.timm_name)
 
 
-_NO_IMAGENET_ONLY = (
-    "32x16d has no ImageNet-1k-only checkpoint: this one also saw Instagram images, for non-commercial use only"
-)
-_DEVIATION = "not in the paper: stands in for resnext101 where ImageNet-1k-only weights are wanted"
-_MINIMAL = "not in the paper: MobileNetV3-L without squeeze-excite and hard-swish, fast on a CPU"
-
-_ROWS = {
-    "vgg16": Architecture("VGG-16", "vgg16_bn.tv_in1k", "features.42"),
-    "vgg19": Architecture("VGG-19", "vgg19_bn.tv_in1k", "features.51"),
-    "resnet34": Architecture("ResNet-34", "resnet34.tv_in1k", "layer4"),
-    "resnet50": Architecture("ResNet-50", "resnet50.tv_in1k", "layer4"),
-    "resnet101": Architecture("ResNet-101", "resnet101.tv_in1k", "layer4"),
-    "resnext50": Architecture("ResNeXt-50", "resnext50_32x4d.tv_in1k", "layer4"),
-    "resnext101": Architecture(  # channels last: 65.7 images/s, else 130.4 (timm's table for an RTX 3090, with AMP)
-        "ResNeXt-101",
-        "resnext101_32x16d.fb_wsl_ig1b_ft_in1k",
-        "layer4",
-        channels_last=False,
-        note=_NO_IMAGENET_ONLY,
-    ),
-    "convnext_tiny": Architecture("ConvNeXt-Tiny", "convnext_tiny.fb_in1k", "stages.3"),
-    # Its last block's output: in five short trainings on drawings the hottest point of 0.90, 0.85, 0.81, 0.67 and 0.75
-    # of the maps lay in the square that decides (0.14 of the area); at its norm1 of 0.71, 0.54, 0.27, 0.46 and 0.56.
-    "swin_tiny": Architecture(
-        "Swin-T", "swin_tiny_patch4_window7_224.ms_in1k", "layers.3.blocks.1", "nhwc", fixed_size=True
-    ),
-    "vit_small": Architecture(
-        "ViT-S/16", "vit_small_patch16_224.augreg_in1k", "blocks.11.norm1", "tokens", fixed_size=True
-    ),
-    "mobilenetv3_large": Architecture("MobileNetV3-L", "mobilenetv3_large_100.ra_in1k", "blocks.6"),
-    "efficientnet_lite0": Architecture("EfficientNet-Lite0", "tf_efficientnet_lite0.in1k", "bn2"),
+TABLE = {
+    name: Architecture(**values) for name, values in parameters.load(paths.PARAMETERS / "architectures.yaml").items()
 }
-
-TABLE = _ROWS | {
-    "resnext101_32x8d": Architecture("ResNeXt-101 32x8d", "resnext101_32x8d.tv_in1k", "layer4", note=_DEVIATION),
-    "mobilenetv3_large_minimal": Architecture(
-        "MobileNetV3-L minimal", "tf_mobilenetv3_large_minimal_100.in1k", "blocks.6", note=_MINIMAL
-    ),
-}
-
-NAMES = tuple(_ROWS)
+NAMES = tuple(name for name, values in TABLE.items() if not values.stands_in)
 
 
 def row(name):

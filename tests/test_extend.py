@@ -13,9 +13,9 @@ PARTS = ("chromolib", "notebooks", "parameters", "tests", "workflow", "runs/refe
 FILES = ("README.md", "Makefile", "Snakefile", "pyproject.toml", "CITATION.cff")
 
 ARCHITECTURE = {
-    "chromolib/architectures.py": (
-        '    "resnet34": Architecture(',
-        '    "resnet18": Architecture("ResNet-18", "resnet18.a1_in1k", "layer4"),\n    "resnet34": Architecture(',
+    "parameters/architectures.yaml": (
+        "resnet34:",
+        "resnet18: { title: ResNet-18, timm_name: resnet18.a1_in1k, cam_layer: layer4 }\nresnet34:",
     ),
     "parameters/architecture/resnet18.yaml": ("", "architecture: resnet18\nadam_learning_rate: 1.0e-4 # [ours]\n"),
 }

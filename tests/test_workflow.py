@@ -157,6 +157,7 @@ def changed(path, old, new):
         ("notebooks/04_statistics.ipynb", "bootstrap_draws = ", "bootstrap_draws = 1", {"statistics"}),
         ("parameters/claims.yaml", "holds: [", "holds: [1", {"statistics"}),
         ("parameters/sources.yaml", "n_images: 5474", "n_images: 5473", {"statistics"}),
+        ("parameters/architectures.yaml", "cam_layer: layer4", "cam_layer: layer3", {"statistics"}),
         ("parameters/approach/scratch.yaml", "start: random", "start: imagenet", {"train", "statistics"}),
         ("runs/reference/coverage/coverage.csv", "0", "1", {"statistics"}),
         ("chromolib/metrics.py", "import", "import math as mathematics\nimport", {"statistics"}),
