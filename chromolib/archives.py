@@ -15,6 +15,7 @@ import zlib
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from chromolib import files
 from chromolib.errors import StudyError
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
@@ -27,8 +28,8 @@ MAX_MEMBER_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 16 * 2**30
 MAX_OVERHEAD_BYTES = 16 * 2**20  # of a tar's headers before a member, which are read whole, and of its end
 
-_OPENERS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
-_OTHERS = {b"Rar!": "RAR", b"7z\xbc\xaf": "7-Zip", b"\x28\xb5\x2f\xfd": "Zstandard"}
+_OPENERS = {gzip.open: b"\x1f\x8b", lzma.open: b"\xfd7zXZ\0", bz2.open: b"BZh"}
+_OTHERS = {"RAR": b"Rar!", "7-Zip": b"7z\xbc\xaf", "Zstandard": b"\x28\xb5\x2f\xfd"}
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError),
     *(NotImplementedError, UnicodeDecodeError),  # of zipfile: an unknown compression, a name that is no UTF-8
@@ -45,14 +46,14 @@ def members(path, wanted=lambda name: True):
     too large ones (limits above), and for an archive that is none, is cut short or damaged, or
     packed in a way that Python cannot read.
     """
-    path = Path(path)
-    budget = _Budget(path)
-    for name, size, opened in _entries(path):
-        budget.take(name, size)
-        if name.lower().endswith(SUFFIXES):
-            yield from _nested(path, name, opened, wanted, budget)
-        elif wanted(name):
-            yield name, _content(path, name, size, opened)
+    path, n_members, n_bytes = Path(path), 0, 0
+    for name, size, read in _all(path):
+        n_members, n_bytes = n_members + 1, n_bytes + size  # as a bomb is known only by what it unpacks to
+        if n_members > MAX_MEMBERS or n_bytes > MAX_TOTAL_BYTES:
+            limits = f"{MAX_MEMBERS:,} members or {MAX_TOTAL_BYTES / 2**30:.0f} GiB in all"
+            raise _refused(path, name, f"goes beyond {limits}")
+        if read and wanted(name):
+            yield name, read()
 
 
 def names(path):
@@ -95,6 +96,16 @@ def _printable(name):
     return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def _all(path):
+    """Yield (name, size, function that reads the content) of all files; None for it of an archive, whose own follow."""
+    for name, size, opened in _entries(path):
+        if name.lower().endswith(SUFFIXES):
+            yield name, size, None
+            yield from _nested(path, name, opened)
+        else:
+            yield name, size, partial(_content, path, name, size, opened)
+
+
 def _entries(path):
     """Yield (name, size, function that opens the member) of a folder or archive."""
     if path.is_dir():
@@ -127,8 +138,7 @@ def _zip_entries(stream, path):
 def _tar_entries(stream, path):
     """As `_entries`, of a tar in an open binary stream that need not be seekable."""
     stream = io.BufferedReader(stream) if not hasattr(stream, "peek") else stream
-    start = stream.peek(512)[:512]
-    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+    opener = files.kind(stream.peek(512), _OPENERS)
     watched = _Watched(opener(stream) if opener else stream, path)
     with tarfile.open(fileobj=watched, mode="r|") as archive:
         for entry in archive:
@@ -174,22 +184,8 @@ class _Watched:
         return self._end_of_content <= offset <= self._length - tarfile.BLOCKSIZE
 
 
-class _Budget:
-    """Counts members and bytes, as a bomb is known only by what it unpacks to."""
-
-    def __init__(self, path):
-        self._path, self._members, self._bytes = path, 0, 0
-
-    def take(self, name, size):
-        self._members, self._bytes = self._members + 1, self._bytes + size
-        if self._members > MAX_MEMBERS or self._bytes > MAX_TOTAL_BYTES:
-            raise _refused(
-                self._path, name, f"goes beyond {MAX_MEMBERS:,} members or {MAX_TOTAL_BYTES / 2**30:.0f} GiB in all"
-            )
-
-
-def _nested(path, name, opened, wanted, budget):
-    """Members of an archive inside another or a folder; a zip, which begins at its end, goes to a nameless file."""
+def _nested(path, name, opened):
+    """As `_all`, of an archive inside another or a folder; a zip, which begins at its end, goes to a nameless file."""
     inner = path / name
     zipped = name.lower().endswith(".zip")
     try:
@@ -198,10 +194,7 @@ def _nested(path, name, opened, wanted, budget):
                 shutil.copyfileobj(stream, copy)
             entries = _zip_entries(copy, inner) if zipped else _tar_entries(stream, inner)
             for member, size, member_opened in entries:
-                full = f"{name}/{member}"
-                budget.take(full, size)
-                if wanted(full):
-                    yield full, _content(inner, member, size, member_opened)
+                yield f"{name}/{member}", size, partial(_content, inner, member, size, member_opened)
     except _DAMAGE as error:
         raise _unreadable(inner, error) from error
 
@@ -246,16 +239,10 @@ def _diagnosis(path, error):
             start = file.read(512)
     except OSError:
         start = b"?"
-    text = start.lstrip().lower()
-    kind = next((kind for magic, kind in _OTHERS.items() if start.startswith(magic)), None)
-    if kind:
+    if kind := files.kind(start, _OTHERS):
         return f"is a {kind} archive, which is not read here. Unpack it first, and keep the folder in its place"
-    if not start:
-        what = "is an empty file"
-    elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        what = "is a web page, saved in place of the archive"
-    elif text.startswith(b"version https://git-lfs"):
-        what = "is a Git LFS pointer in place of the archive (fetch it with `git lfs pull`)"
+    if other := files.kind(start.lstrip().lower(), files.IN_PLACE):
+        what = f"is {other} in place of the archive"
     else:
-        what = "cannot be read whole: cut short or damaged"
+        what = "cannot be read whole: cut short or damaged" if start else "is an empty file"
     return f"{what}. Download it again and compare its size"

@@ -297,9 +297,8 @@ def similarities(table, paper):
         style = {"fmt": "o", "color": PALETTE[number], "label": reading}
         _points(axis, rows["mmd2"], height, rows[["low", "high"]], horizontal=True, **style)
     axis.plot(list(paper.values()), np.arange(len(pairs)) - 0.35, "x", color="black", label="the paper's")
-    axis.set_yticks(range(len(pairs)), pairs)
+    axis.set(yticks=range(len(pairs)), yticklabels=pairs, xlabel="MMD² with 95 % interval", xlim=(0, None))
     axis.invert_yaxis()
-    axis.set(xlabel="MMD² with 95 % interval", xlim=(0, None))
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return _finish(figure)
 
@@ -440,8 +439,7 @@ def gain_by_size(gains, facts, tasks):
             label="95 %, percentile bootstrap of the folds (the paper's)",
         )  # fmt: skip
         axis.plot(x, rows["gain"], "o", color="black", markersize=4, zorder=3, label="mean of the folds")
-        axis.set_xlim(limits)
-        axis.set_ylabel(f"{_words(task)}: change in Macro-F1\n(percentage points)")
+        axis.set(xlim=limits, ylabel=f"{_words(task)}: change in Macro-F1\n(percentage points)")
         if rows.empty:
             axis.text(0.5, 0.6, "no pair of runs to compare", transform=axis.transAxes, ha="center")
         _names_above(axis, x, titles[rows["architecture"]])
@@ -493,8 +491,7 @@ def class_changes(changes, tasks):
         if rows["architecture"].nunique() > 1:
             axis.plot(rows["class"], rows["change"], ".", color="0.25", markersize=4)
         axis.axhline(0, color="0.6", linewidth=1)
-        axis.set_ylabel(f"{_words(task)}: change in F1\n(percentage points)")
-        axis.set_xlim(-0.6, len(CLASSES) - 0.4)
+        axis.set(ylabel=f"{_words(task)}: change in F1\n(percentage points)", xlim=(-0.6, len(CLASSES) - 0.4))
     axes.flat[-1].set_xlabel("class")
     figure.align_ylabels()
     return _finish(figure)
@@ -591,8 +588,7 @@ def protocols(table, metric="macro_f1"):
         for place in places[(rows["state"] != "run").to_numpy()]:
             axis.text(0.02, place, "not run", transform=axis.get_yaxis_transform(), va="center", color="0.4")
         axis.set_title(f"{_words(task)}, {name}", loc="left", fontsize=10)
-        axis.set_yticks(places, names)
-        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set(yticks=places, yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     for axis in axes[-1]:
         axis.set_xlabel("Macro-F1 (%)" if metric == "macro_f1" else "accuracy (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=2)
@@ -711,8 +707,7 @@ def second_step(table, tasks):
             places = np.array([names.index(what) for what in rows["what"]]) + 0.2 * number
             look = {"fmt": "osDv"[number % 4], "color": PALETTE[number], "capsize": 4, "label": architecture}
             _points(axis, rows["pooled_gain"], places, rows[["pooled_low", "pooled_high"]], horizontal=True, **look)
-        axis.set_yticks(range(len(names)), names)
-        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
         axis.set_xlabel("difference in Macro-F1 (points)")
     axes[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), fontsize=10)
     return _finish(figure)
@@ -735,8 +730,7 @@ def curve(points):
     left.plot(first["cells"], first["after"], "o-", color=_colour("two_step"), label="two_step")
     for axis in (left, right):
         axis.set_xscale("log", base=2)
-        axis.set_xticks(cells, cells)
-        axis.set_xlabel("cells learned from")
+        axis.set(xticks=cells, xticklabels=cells, xlabel="cells learned from")
         axis.legend()
     left.set_ylabel("Macro-F1 (%)")
     right.set_ylabel("gain of two_step (points)")

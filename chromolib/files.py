@@ -15,6 +15,10 @@ from safetensors import SafetensorError
 from chromolib.errors import StudyError
 
 _PART = ".part."  # begins the name of a file that is being written
+IN_PLACE = {  # what a download may leave in place of a file: how it begins, in small letters
+    "a web page": (b"<!doctype", b"<html", b"<?xml"),
+    "a Git LFS pointer (fetch the file with `git lfs pull`)": b"version https://git-lfs",
+}
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # by a file system
 _FAILURES = (OSError, RuntimeError, SafetensorError)  # of plain Python, of torch and of safetensors on a full disk
 
@@ -80,6 +84,11 @@ def sha256(path):
     """SHA-256 of a file's content, as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def kind(start, kinds):
+    """The first of `kinds`, a dict of names to how such files begin, that fits the beginning of a file; else None."""
+    return next((name for name, beginnings in kinds.items() if start.startswith(beginnings)), None)
 
 
 def lock(path, wait=False):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from PIL import TiffImagePlugin as tiff
 
-from chromolib import measures
+from chromolib import files, measures
 from chromolib.errors import StudyError
 
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF")  # Pillow knows many more, some of which start other programs
@@ -240,11 +240,8 @@ def _too_large(name):
 
 def _looks_like(data):
     start = data[:200].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        return "a web page"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer"
-    for kind, beginnings in _NOT_READ.items():
-        if data.startswith(beginnings):
-            return f"{kind} of a kind that is not read here"
-    return "text" if start.isascii() and start.decode("ascii").isprintable() else "no known format"
+    if other := files.kind(start, files.IN_PLACE):
+        return other
+    if image := files.kind(data, _NOT_READ):
+        return f"{image} of a kind that is not read here"
+    return "text" if start.isascii() and start.decode().isprintable() else "no known format"

@@ -144,13 +144,11 @@ def collect(root, profile):
     The columns are those of folds.csv after the three names, and all of `metrics.scores` as
     computed now from the predictions. No finished run gives an empty DataFrame.
     """
-    parts = [pd.DataFrame(columns=[*tables.RUN, "fold"])]
-    for file in files.matching(Path(root, profile), "*/*/*/run.json"):
-        part = _scored(pd.read_csv(file.parent / "folds.csv"), predictions(file.parent))
-        for position, (name, value) in enumerate(zip(tables.RUN, file.parts[-4:-1], strict=True)):
-            part.insert(position, name, value)
-        parts.append(part)
-    return pd.concat(parts[1:] or parts, ignore_index=True)
+    folders = [file.parent for file in files.matching(Path(root, profile), "*/*/*/run.json")]
+    parts = {path.parts[-3:]: _scored(pd.read_csv(path / "folds.csv"), predictions(path)) for path in folders}
+    if not parts:
+        return pd.DataFrame(columns=[*tables.RUN, "fold"])
+    return pd.concat(parts, names=tables.RUN).droplevel(-1).reset_index()
 
 
 def _scored(table, predictions):

@@ -23,13 +23,13 @@ COMPARISONS = (  # (against, baseline), and what their difference is
 )
 
 
-def comparisons(found, draws=10_000, seed=0, others=()):
+def comparisons(found, draws=10_000, seed=0):
     """Each of `COMPARISONS` that was run: the rows of `tables.gains`, with `what`, and Holm's correction over them all.
 
-    found: a `runs.Results`; others: those of other seeds.
+    found: a `runs.Results`.
     """
     parts = {
-        what: tables.gains(found.scores, found.predictions, baseline, against, draws, seed, others)
+        what: tables.gains(found.scores, found.predictions, baseline, against, draws, seed)
         for against, baseline, what in COMPARISONS
     }
     table = tables.stacked("what", parts)
@@ -47,18 +47,14 @@ def between_tasks(found, draws=10_000, seed=0):
     rows = []
     networks = dict.fromkeys(architecture for _, architecture, _ in found.predictions)
     for (against, baseline, what), architecture in itertools.product(COMPARISONS, networks):
-        runs = [
-            [found.predictions.get((task, architecture, name)) for name in (against, baseline)]
-            for task in ("q_band", "g_band")
-        ]
-        if any(table is None for pair in runs for table in pair):
-            continue
-        parts = [
-            (tables.groups(after), [(sign, [after]), (-sign, [before])])
-            for sign, (after, before) in zip((1, -1), runs, strict=True)
-        ]
-        interval = statistics.contrast(parts, "macro_f1", draws, seed=seed)
-        rows.append((architecture, against, baseline, what, *(100 * value for value in interval[:3]), interval.p))
+        parts = []
+        for task, sign in (("q_band", 1), ("g_band", -1)):
+            after, before = (found.predictions.get((task, architecture, name)) for name in (against, baseline))
+            if after is not None and before is not None:
+                parts.append((tables.groups(after), [(sign, [after]), (-sign, [before])]))
+        if len(parts) == 2:
+            interval = statistics.contrast(parts, "macro_f1", draws, seed=seed)
+            rows.append((architecture, against, baseline, what, *(100 * value for value in interval[:3]), interval.p))
     names = ["architecture", "against", "baseline", "what", "difference", "low", "high", "p"]
     return pd.DataFrame(rows, columns=names)
 

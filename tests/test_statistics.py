@@ -77,7 +77,7 @@ def test_bootstrap_interval_follows_the_exact_distribution():
 
 def test_smallest_detectable_is_detected_as_often_as_it_says():
     # With fold correlation 0.2 the expected s^2 is 0.8.
-    effect = statistics.smallest_detectable(np.sqrt(0.8), power=0.8)
+    effect = statistics.smallest_detectable(np.sqrt(0.8))
     intervals = [statistics.corrected_t(folds) for folds in folds_with_correlation(2000, 0.2, mean=effect)]
     assert np.mean([i.low > 0 for i in intervals]) == pytest.approx(0.8, abs=0.032)
     assert statistics.smallest_detectable(0) == 0
@@ -407,7 +407,6 @@ def test_corrections_against_their_definitions():
         (lambda: statistics.sd_interval([1.0]), "values: .*at least two"),
         (lambda: statistics.smallest_detectable(np.nan), "sd"),
         (lambda: statistics.smallest_detectable(0.1, n_folds=1), "n_folds"),
-        (lambda: statistics.smallest_detectable(0.1, power=1), "power"),
         (lambda: statistics.paired_bootstrap(spoilt(), spoilt(), "auc_ovr", None), "metric: 'auc_ovr'"),
         (lambda: statistics.paired_bootstrap(spoilt(cell="one"), spoilt(cell="one"), "accuracy", "cell"), "single"),
         (lambda: statistics.paired_bootstrap(spoilt(), spoilt(), "accuracy", None, n_boot=0), "n_boot"),
