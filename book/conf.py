@@ -7,9 +7,11 @@ Pages in book/ are Jinja templates: what they say of results is read from runs/r
 """
 
 import inspect
+import itertools
 import json
 import pkgutil
 import re
+import shutil
 from pathlib import Path
 
 import jinja2
@@ -33,7 +35,9 @@ language = "en"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
 root_doc = "book/index"
-include_patterns = ["book/*.md", "notebooks/0*.ipynb", "runs/reference/*/0*.ipynb", "workflow/README.md"]
+include_patterns = ["book/*.md", "notebooks/0*.ipynb", "runs/reference/*/0*.ipynb"]
+include_patterns += ["CLAIMS.md", "workflow/README.md"]
+include_patterns += ["lesson/README.md", "lesson/exercises.ipynb", "lesson/solutions.ipynb", "lesson/slides.ipynb"]
 exclude_patterns = [".*", "book/_*", "data", "weights", "runs/[!r]*", "tests"]
 default_role = "code"
 nitpicky = True
@@ -116,6 +120,18 @@ def real_notebooks():
     return {file.parent.name: [f.stem for f in found if f.parent == file.parent] for file in found}
 
 
+def reports():
+    """{profile: what its parameter file says it is} of all whose report is committed."""
+    return {page.parent.name: _about(page.parent.name) for page in sorted(REFERENCE.glob("*/index.html"))}
+
+
+def _about(profile):
+    """The comment at the head of a profile's parameter file, as text; empty where there is none."""
+    file = paths.PARAMETERS / "profile" / f"{profile}.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return " ".join(line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+
+
 def modules():
     return [module.name for module in pkgutil.iter_modules(chromolib.__path__) if module.name != "__main__"]
 
@@ -125,6 +141,7 @@ CONTEXT = {
     "table": table,
     "profiles": sorted(folder.parent.parent.name for folder in REFERENCE.glob("*/tables/claims.csv")),
     "real": real_notebooks(),
+    "reports": reports(),
     "title": html_title,
     "modules": modules(),
     "public": PUBLIC,
@@ -139,6 +156,8 @@ def prepare(app, name, source):
         source[0] = environment.from_string(source[0]).render(CONTEXT)
     elif app.env.doc2path(name).suffix == ".ipynb":
         source[0] = json.dumps(describe(json.loads(source[0]), name))
+    else:  # the README is no page; what its readers are sent there for stands on the first steps
+        source[0] = source[0].replace("](../README.md)", "](/book/start.md)")
 
 
 def describe(notebook, name):
@@ -153,9 +172,11 @@ def describe(notebook, name):
             continue
         function = (re.findall(r"figures\.(\w+)\(", text) or [function])[-1]
         if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
-            given = re.search(r'\balt="([^"]*)"', text)  # for the report, in the call of save_figure
-            alt = f"{heading}. {given[1] if given else _shown(function)}".replace("`", "")
-            if alt.endswith(". "):
+            of_output = [output.get("metadata", {}).get("image/png", {}).get("alt") for output in cell["outputs"]]
+            in_code = re.findall(r'\b(?:alt|title)="([^"]*)"', text)  # as in the call of save_figure
+            given = [*filter(None, of_output), *in_code, _shown(function)][0]
+            alt = f"{heading}. {given}".replace("`", "").replace("?.", "?")
+            if not given:
                 LOG.warning("%s: nothing says what the picture under %r shows", name, heading)
             cell["metadata"].setdefault("mystnb", {})["image"] = {"alt": alt}
     return notebook
@@ -208,12 +229,25 @@ def mend(app, error):
         text = re.sub(
             r'(?<!Home">)<a class="navbar-brand.*?</a>', r'<nav aria-label="Home">\g<0></nav>', text, flags=re.S
         )
-        text = re.sub(r"<th([^>]*)>\s*</th>", r"<td\1></td>", text)
+        text = re.sub(r"<th([^>]*)>\s*(?:<p></p>)?\s*</th>", r"<td\1></td>", text)
         file.write_text(text, encoding="utf-8")
+
+
+def add_reports(app, error):
+    """Each profile's report as it is committed, with the files it shows and links to, so that the book stands alone."""
+    if error or app.builder.format != "html":
+        return
+    for page in REFERENCE.glob("*/index.html"):
+        links = re.findall(r'(?:href|src)="([^"#:]+)"', page.read_text(encoding="utf-8"))
+        for name in {page.name, *links}:
+            copy = Path(app.outdir) / page.parent.relative_to(ROOT) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(page.parent / name, copy)
 
 
 def setup(app):
     app.connect("build-finished", mend)
+    app.connect("build-finished", add_reports)
     app.connect("source-read", prepare)
     app.connect("autodoc-process-docstring", docstring)
     app.add_html_math_renderer("mathml", inline_renderers=(formula, None), block_renderers=(formula, None))

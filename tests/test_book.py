@@ -44,6 +44,18 @@ def test_it_has_the_notebooks_and_the_pages(pages):
     assert len(notebooks) > 7 and wanted <= pages.keys()
 
 
+def test_it_leads_to_the_lesson_the_claims_and_every_report(book, pages):
+    start, real = (
+        {link["href"] for link in pages[f"book/{name}.html"].select("article a[href]")} for name in ("index", "real")
+    )
+    assert {"../lesson/README.html", "../CLAIMS.html", "start.html#two-commands", "results.html#check-it"} <= start
+    reports = list((paths.ROOT / "runs" / "reference").glob("*/index.html"))
+    assert len(reports) > 3
+    for report in reports:
+        name = report.relative_to(paths.ROOT).as_posix()
+        assert f"../{name}" in start & real and (book[0] / name).read_bytes() == report.read_bytes()
+
+
 def test_every_page_has_a_title_and_one_main_heading(pages):
     for name, page in pages.items():
         assert page.html["lang"] == "en" and len(page.title.text.strip()) > 3, name
@@ -105,10 +117,11 @@ def test_the_public_names_are_documented(pages):
         assert f"chromolib.{name}" in ids
 
 
-SEEN = ["index", "own_data", "claims", "api"]  # pages of book/, and a notebook, that are looked at in a browser
+SEEN = ["index", "own_data", "claims", "api"]  # pages of book/, and others, that are looked at in a browser
+ELSEWHERE = ["notebooks/04_statistics.html", "lesson/README.html"]
 
 
-@pytest.mark.parametrize("name", [f"book/{name}.html" for name in SEEN] + ["notebooks/04_statistics.html"])
+@pytest.mark.parametrize("name", [*(f"book/{name}.html" for name in SEEN), *ELSEWHERE])
 def test_a_page_is_readable_at_every_width_and_by_everyone(book, visit, violations, name):
     for width, scheme in ((1280, "light"), (390, "dark")):
         page = visit(book[0] / name, width, color_scheme=scheme)
