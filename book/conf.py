@@ -106,6 +106,7 @@ def readme(heading, parts=True):
     end = re.search(rf"^#{{1,{level if parts else 6}}} ", text[mark.end() :], re.M)
     section = text[mark.end() :][: end.start() if end else None]
     section = re.sub(rf"^#{{{level - 1}}}(#+ )", r"\1", section, flags=re.M)
+    section = re.sub(r'^<a id="([\w-]+)"></a>', r"(\1)=\n", section, flags=re.M)
     return re.sub(r"\[([^]]*)\]\((?![a-z]+:|#)([^)]*)\)", _link, section)
 
 
