@@ -33,11 +33,6 @@ class Architecture:
     note: str = ""
 
     @property
-    def licence(self):
-        """Licence of the ImageNet weights, as timm records it."""
-        return self.pretrained.license
-
-    @property
     def pretrained(self):
         """timm's record of the checkpoint: mean, std, hf_hub_id, license and more."""
         return timm.get_pretrained_cfg(self.timm_name)

@@ -37,5 +37,4 @@ def _score(predictions, metric):
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    with files.replacing(place / "README.md") as temporary:
-        temporary.write_text(card(place), encoding="utf-8")
+    files.write(place / "README.md", card(place))

@@ -76,10 +76,8 @@ def _facts(record):
 def _differences(where, mine, reference):
     for fact in mine.keys() | reference.keys():
         kind, name = fact
-        row = _row(kind, f"{where}: {name}", mine.get(fact), reference.get(fact))
-        if row[-1] != "equal" and kind not in ("parameter", "data"):
-            row[-1] = "other"
-        yield row
+        free = kind not in ("parameter", "data")
+        yield _row(kind, f"{where}: {name}", mine.get(fact), reference.get(fact), free=free)
 
 
 def _folds(mine, reference):
@@ -109,24 +107,24 @@ def _tables(profile, roots, exact):
 
 def _cells(name, mine, reference, column, exact):
     """The cells of a column, by what it may differ in."""
-    tolerance, follows = 0, False
+    tolerance, free = 0, False
     if name in _UNTRAINED:
         tolerance = _ROUNDING * np.abs(pd.to_numeric(reference[column], errors="coerce")).max()
     elif not exact and pd.Series([column]).str.contains(_SCORES).item():
         tolerance = TOLERANCE
     elif not exact:
-        follows = column not in _FIXED
+        free = column not in _FIXED
     for number, values in enumerate(zip(mine[column], reference[column], strict=True)):
         start = " ".join(map(str, reference.iloc[number, :3]))  # its first words say what a row is of
-        row = _row("cell", f"{name}, row {number + 1} ({start}): {column}", *values, tolerance)
-        if row[-1] == "different" and follows:
-            row[-1] = "other"
-        yield row
+        yield _row("cell", f"{name}, row {number + 1} ({start}): {column}", *values, tolerance, free)
 
 
-def _row(what, where, mine, reference, tolerance=0):
-    """A row of `compare`: numbers are equal to 1e-9, within the tolerance, or different; all else equal or not."""
-    state = "different"
+def _row(what, where, mine, reference, tolerance=0, free=False):
+    """A row of `compare`: numbers are equal to 1e-9, within the tolerance, or different; all else equal or not.
+
+    free: what is different is "other".
+    """
+    state = "other" if free else "different"
     if isinstance(mine, float | np.floating) and isinstance(reference, float | np.floating):
         if np.isclose(mine, reference, rtol=1e-9, atol=1e-12, equal_nan=True):
             state = "equal"

@@ -424,8 +424,7 @@ def _store(dataset, folder):
     index |= {"report": dataset.report, "digest": dataset.digest}
     with files.replacing(folder / "squares.npy") as path:
         np.save(path, dataset.images, allow_pickle=False)
-    with files.replacing(folder / "index.json") as path:
-        path.write_text(json.dumps(index), encoding="utf-8")
+    files.write(folder / "index.json", json.dumps(index))
 
 
 def _open(source, folder):

@@ -40,6 +40,12 @@ def replacing(path):
         ) from error
 
 
+def write(path, text):
+    """Write a text in UTF-8, its lines ended alike on every system, as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
 def _replacing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{_PART}{path.name}.", suffix=path.suffix)

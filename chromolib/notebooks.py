@@ -31,8 +31,7 @@ def again(name):
     except CellExecutionError as error:
         raise StudyError(f"{file}: {error}; it is left as it was") from error
     strip(notebook, before)
-    with files.replacing(file) as temporary:
-        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+    files.write(file, nbformat.writes(notebook) + "\n")
 
 
 def strip(notebook, before):

@@ -137,8 +137,7 @@ def new(folder, stain="unknown"):
         raise StudyError(f"{file}: is there already. Edit it, or delete it to begin anew.")
     values = {"path": str(path), "stain": stain, "layout": _layout(path), "licence": "unknown", "source": "own"}
     index(path, values["layout"])  # refuses what cannot be used, before anything is written
-    with files.replacing(file) as temporary:
-        temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    files.write(file, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     return name
 
 

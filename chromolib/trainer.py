@@ -114,8 +114,7 @@ class Run:
             raise StudyError(f"{file}: damaged ({error}); delete {file.parent} to start the run again") from error
 
     def _remember(self, session, **changes):
-        with files.replacing(self.path / "resume" / "session.json") as temporary:
-            temporary.write_text(json.dumps(session | changes, sort_keys=True), encoding="utf-8")
+        files.write(self.path / "resume" / "session.json", json.dumps(session | changes, sort_keys=True))
 
     def _parent_record(self):
         """The parent run and the digest of its run.json, as dict, or None."""
@@ -258,8 +257,7 @@ class Run:
             "seconds": round(float(self._table("folds.csv")["seconds"].sum()), 1),  # of training, all sessions
             "files": {file.name: files.sha256(file) for file in results},
         }
-        with files.replacing(self.path / "run.json") as temporary:
-            temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        files.write(self.path / "run.json", json.dumps(record, indent=1))
         shutil.rmtree(self.path / "resume")
         _locks.pop(self.path).release()
         self.record = runs.record(self.path)
