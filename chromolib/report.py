@@ -95,6 +95,7 @@ def _write(folder, profile, notebooks, images):
     if "table2_performance" in tables:  # it has the runs in the order of the grid
         grid = list(tables["table2_performance"].reindex(columns=RUN).itertuples(index=False, name=None))
         records.sort(key=lambda item: grid.index(item[0]) if item[0] in grid else len(grid))
+    listed = [name for name, table in tables.items() if name != "claims" and len(table)]
     shown = browse.images(folder, records)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -109,9 +110,10 @@ def _write(folder, profile, notebooks, images):
         records=records,
         versions=sorted({_versions(record) for _, record in records}),
         answer=answer(tables),
+        scores=tables.get("table2_performance", pd.DataFrame()).to_dict("records"),
         claims=tables.get("claims"),
         figures=_sorted([_figure(file) for file in files.matching(folder, "figures/*.png")], order),
-        tables=_sorted([{"name": name, "table": tables[name]} for name in tables if name != "claims"], order),
+        tables=_sorted([{"name": name, "table": tables[name]} for name in tables if name in listed], order),
         latex={file.stem for file in files.matching(folder, "tables/*.tex")},
         notebooks=[path.as_posix() for path in notebooks],
         images=shown,

@@ -59,7 +59,7 @@ def said(folder):
 
 def test_the_page_shows_tables_and_says_what_was_run(results):
     page = report.write("small").read_text()
-    assert "1 finished runs, training time 1.5 minutes in all" in page and "Versions: torch 2.9" in page
+    assert "1 finished run, training time 1.5 minutes in all" in page and "Versions: torch 2.9" in page
     assert "<td>synthetic_q</td><td>10</td>" in page and "<td>P</td><td>cpu</td>" in page
     assert "These images are drawings" in page
     assert "<td>&lt;script&gt;</td><td>0.1235</td>" in page and "name <b>" not in page
@@ -124,6 +124,19 @@ def test_holm_has_the_last_word_and_other_tables_may_hold_the_control(results):
     report.save_table(gains((*Q, *UP)), "small", "gains")
     report.save_table(gains((*CONTROLS[0], *OPEN)), "small", "second_step")
     assert "Beside the matched control" in said(results) and "on Q-band +0.5 points" in said(results)
+
+
+def test_a_profile_of_one_approach_shows_what_it_has_and_no_more(results):
+    """No empty table, no list of statements that nothing judges, and no link to a notebook that is not there."""
+    report.save_table(gains(), "small", "gains")
+    report.save_table(pd.DataFrame({"claim": [1, 2], "statement": "s", "verdict": "not run"}), "small", "claims")
+    scores = {"task": "q_band", "architecture": "resnet34", "approach": "scratch", "macro_f1_mean": 12.34}
+    report.save_table(pd.DataFrame([scores]), "small", "table2_performance")
+    assert "<code>scratch</code>, resnet34 on Q-band, 12.3 %." in said(results)
+    page = report.write("small").read_text()
+    assert 'id="table-gains"' not in page and "<summary>Table 2: performance" in page
+    assert "None of the paper’s 2 statements can be judged" in page and 'id="table-claims"' not in page
+    assert "04_statistics, which as executed is not part of this folder" in page
 
 
 def test_many_networks_are_counted(results):
@@ -217,6 +230,8 @@ def test_a_committed_page_is_small_and_its_links_lead_somewhere(page):
     for link in re.findall(r'(?:href|src)="([^"]+)"', text):
         anchor = link.startswith("#") and f'id="{link[1:]}"' in text
         assert anchor or link == "data:," or (page.parent / link).is_file(), link
+    compared = len(pd.read_csv(page.parent / "tables" / "gains.csv"))
+    assert ("gain_by_size.png" in text) == (compared > 0)  # a figure of no gain says nothing
 
 
 @pytest.mark.parametrize("words", [[], ["write"], ["wirte", "smoke"], ["write", "smoke", "demo"]])
