@@ -1,9 +1,9 @@
 """The same image twice, exactly or nearly."""
 
 import hashlib
-from collections import defaultdict
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 _SIDE = 32  # of the thumbnails that are compared [ours]
@@ -15,10 +15,8 @@ def identical(images):
 
     images: (n, h, w) uint8.
     """
-    groups = defaultdict(list)
-    for index, digest in enumerate(_digests(images)):
-        groups[digest].append(index)
-    return [group for group in groups.values() if len(group) > 1]
+    groups = pd.Series(range(len(images))).groupby(list(_digests(images)), sort=False).agg(list)
+    return [group for group in groups if len(group) > 1]
 
 
 def shared(images, others):

@@ -13,6 +13,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from chromolib import architectures, device
 
 
+@torch.enable_grad()
 def maps(model, architecture, images, classes, batch_size=32):
     """Grad-CAM: how much each place speaks for a class, (n, H, W) float32 in [0, 1].
 
@@ -36,7 +37,9 @@ def maps(model, architecture, images, classes, batch_size=32):
         with GradCAM(model, [model.get_submodule(row.cam_layer)], partial(_as_grid, model, row.layout)) as cam:
             for start in range(0, len(images), batch_size):
                 part = slice(start, start + batch_size)
-                heat.append(_batch(cam, architecture, torch.from_numpy(images[part]).to(where), classes[part]))
+                pixels = architectures.normalise(torch.from_numpy(images[part]).to(where), architecture)
+                targets = [ClassifierOutputTarget(int(wanted)) for wanted in classes[part]]
+                heat.append(cam(pixels.requires_grad_(), targets))  # gradients even if the model is frozen
     finally:
         model.train(mode).zero_grad()
     return _unit_range(np.concatenate(heat))
@@ -46,12 +49,6 @@ def share_inside(maps, masks):
     """Share of each map's mass that lies in its mask: (n, H, W) and (n, H, W) bool -> (n,), nan for an empty map."""
     inside, total = (maps * masks).sum((1, 2)), maps.sum((1, 2))
     return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
-
-
-@torch.enable_grad()
-def _batch(cam, architecture, images, classes):
-    pixels = architectures.normalise(images, architecture).requires_grad_()  # gradients even if the model is frozen
-    return cam(pixels, [ClassifierOutputTarget(int(wanted)) for wanted in classes])
 
 
 def _as_grid(model, layout, tensor):

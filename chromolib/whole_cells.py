@@ -46,9 +46,8 @@ def _decoded(plain, decoded, metric, draws, seed):
 def by_cell(results, approach):
     """How each cell of an approach's runs fares: DataFrame run (task, architecture), and as `karyotype.by_cell`."""
     columns = ["run", "cell", "images", "plain", "decoded", "change"]
-    parts = [pd.DataFrame(columns=columns)]
+    parts = {"": pd.DataFrame(columns=columns)}
     for (task, architecture, name), table in results.predictions.items():
         if name == approach and tables.groups(table):
-            cells = karyotype.by_cell(table, karyotype.decoded(table))
-            parts.append(cells.assign(run=f"{task}, {architecture}"))
-    return pd.concat(parts[1:] or parts, ignore_index=True)[columns]
+            parts[f"{task}, {architecture}"] = karyotype.by_cell(table, karyotype.decoded(table))
+    return tables.stacked("run", parts)[columns]
