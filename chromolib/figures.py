@@ -518,14 +518,11 @@ def coverage(table):
 # ---------------------------------------------------------------------------------------------- 05 Grad-CAM
 
 
-def overlay(images, maps, strength=0.5):
-    """Jet colours over images: (..., H, W) uint8 and (..., H, W) in [0, 1] -> (..., H, W, 3) uint8.
-
-    strength: share of the colour in the mixture, 0 (image only) to 1 (map only).
-    """
+def overlay(images, maps):
+    """Jet colours over images, half of each: (..., H, W) uint8 and (..., H, W) in [0, 1] -> (..., H, W, 3) uint8."""
     colours = plt.get_cmap("jet")(np.asarray(maps))[..., :3] * 255
     grey = np.asarray(images)[..., None]
-    return np.round((1 - strength) * grey + strength * colours).astype(np.uint8)
+    return np.round((grey + colours) / 2).astype(np.uint8)
 
 
 def grad_cam_cases(cases):

@@ -96,8 +96,8 @@ def paired_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000
     return _difference(_replicates(pair, metric, groups, n_boot, seed), level)
 
 
-def unmatched_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000, level=0.95, seed=0):
-    """As `paired_bootstrap`, where a and b need not hold the same images, such as folds cut in two ways.
+def unmatched_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_000, seed=0):
+    """As `paired_bootstrap`, at 95 %, where a and b need not hold the same images, such as folds cut in two ways.
 
     Each draw takes groups from all that occur in a or b, and a group brings its images of both: so
     what a cell does to both scores is kept, whatever part of it either has. On the same images it
@@ -106,7 +106,7 @@ def unmatched_bootstrap(predictions_a, predictions_b, metric, groups, n_boot=10_
     """
     _check_call(metric, groups, predictions_a=predictions_a, predictions_b=predictions_b)
     values = _replicates([predictions_a, predictions_b], metric, groups, n_boot, seed)
-    return _difference(values[np.isfinite(values).all(axis=1)], level)
+    return _difference(values[np.isfinite(values).all(axis=1)], 0.95)
 
 
 def contrast(parts, metric, n_boot=10_000, level=0.95, seed=0):
