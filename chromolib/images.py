@@ -212,23 +212,15 @@ def _blocks(tags):
 
 def _grey(picture, name):
     """Grey values of a decoded picture; refused where that would lose more than colour of a photograph."""
-    if picture.mode == "L" and "transparency" not in picture.info:
-        return np.array(picture)
-    if "transparency" in picture.info or picture.mode in ("LA", "RGBA"):
-        picture = picture.convert("RGBA")
-        if picture.getchannel("A").getextrema()[0] < 255:
-            raise StudyError(f"{name}: partly transparent. Flatten it on its background and save it as 8-bit grey.")
-        return _equal_channels(picture.convert("RGB"), name)
-    if picture.mode == "P":
-        return _equal_channels(picture.convert("RGB"), name)
-    return np.array(picture.convert("RGB").convert("L"))
-
-
-def _equal_channels(picture, name):
-    red, green, blue = (np.asarray(channel) for channel in picture.split())
-    if not (np.array_equal(red, green) and np.array_equal(red, blue)):
-        raise StudyError(f"{name}: coloured, with a palette or an alpha channel. Save it as an 8-bit grey image.")
-    return red.copy()
+    has_alpha = "transparency" in picture.info or picture.mode in ("LA", "RGBA")
+    if has_alpha and picture.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        raise StudyError(f"{name}: partly transparent. Flatten it on its background and save it as 8-bit grey.")
+    if has_alpha or picture.mode == "P":
+        colours = np.array(picture.convert("RGBA").convert("RGB"))  # (h, w, 3)
+        if np.ptp(colours, axis=2).any():
+            raise StudyError(f"{name}: coloured, with a palette or an alpha channel. Save it as an 8-bit grey image.")
+        return colours[..., 0].copy()
+    return np.array(picture if picture.mode == "L" else picture.convert("RGB").convert("L"))
 
 
 def _too_large(name):

@@ -238,11 +238,6 @@ def _pairwise_squares(pool):
     return squares
 
 
-def _squared_products(a, b):
-    block = a @ b.T
-    return np.multiply(block, block, out=block)
-
-
 def _bilinear(a, b, weights_a, weights_b, kernel=_kernel):
     """w_a' K w_b for each column of the weights (len(a), r) and (len(b), r): (r,) float64."""
     total = 0.0
@@ -287,7 +282,7 @@ def _coral(x, y, weights_x, weights_y):
     sides = [(z, w, _sums(w), z.T @ w / _sums(w)) for z, w in ((x, weights_x), (y, weights_y))]  # means (d, r)
     total = 0
     for (a, w_a, n_a, mean_a), (b, w_b, n_b, mean_b) in itertools.product(sides, repeat=2):
-        trace = _bilinear(a, b, w_a, w_b, _squared_products)
+        trace = _bilinear(a, b, w_a, w_b, kernel=lambda rows, others: np.square(rows @ others.T))
         trace = trace - n_b * _sums(w_a * (a @ mean_b) ** 2) - n_a * _sums(w_b * (b @ mean_a) ** 2)
         trace = trace + n_a * n_b * _sums(mean_a * mean_b) ** 2
         total = total + (1 if a is b else -1) * trace / ((n_a - 1) * (n_b - 1))
