@@ -35,6 +35,11 @@ def test_the_workflow_file_runs_on_linux_what_is_run_here():
     assert matrix["python"][0] == min(matrix["python"]) == PROJECT["requires-python"].removeprefix(">=")
 
 
+def test_the_measured_sizes_are_of_the_tested_version():
+    tested = re.search(r"^torch==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)[1]
+    assert f"PyTorch {tested} is a download of" in (ROOT / "README.md").read_text(), "measure it again"
+
+
 def test_every_page_that_installs_says_the_same():
     command = paths.INSTALL.format("test")
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
