@@ -200,6 +200,18 @@ def _by_class(axis, data, values):
     axis.set_xticks(range(len(CLASSES)), CLASSES, fontsize=9)
 
 
+def framed(data, crops, lengths):
+    """Twelve chromosomes as their squares show them, and below as `crops` do, the same set in that presentation.
+
+    lengths: (n,) share of the square's side that each spans, from the least of them to the most.
+    """
+    chosen = np.argsort(lengths, kind="stable")[np.linspace(0, len(lengths) - 1, 12).round().astype(int)]
+    figure, axis = plt.subplots(figsize=(10, 2.1))
+    _show(axis, np.vstack([_sheet(shown.images, [chosen]) for shown in (data, crops)]))
+    axis.set_title(f"{data.name}: whole picture (above), tight crop (below)", fontsize=10, loc="left")
+    return _finish(figure)
+
+
 def intensity_and_sharpness(sets, tables):
     """Grey levels of all chromosomes' pixels (left), and sharpness in each class, on a logarithmic scale (right)."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(2, 3))
