@@ -10,10 +10,11 @@ import itertools
 import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
+from scipy.stats import beta
 
 from chromolib import CLASSES, calibration, karyotype, metrics, readings, runs, tables
 from chromolib.errors import StudyError
-from chromolib.intervals import UNKNOWN, columns, draw_counts, percentile_interval
+from chromolib.intervals import UNKNOWN, Interval, columns, draw_counts, percentile_interval
 
 KEY = [*tables.RUN, "way"]
 WAYS = ("network", "network and size")
@@ -106,9 +107,10 @@ def summary(judgements, draws=10_000, seed=0):
     """What a run names, in numbers: DataFrame, a row for each {key: table of `judged`}.
 
     images_plain, images_decoded, images_called: images right; each of `SHARES` of cells, whole and
-    named; named_normal and named_aneuploid: of such cells those called exactly; all in per cent
-    with _low and _high (95 %, groups drawn). Counts: aneuploid_named; false_alarms, normal cells
-    called otherwise; wrong_sex, those of them called XX for XY or XY for XX.
+    named; all in per cent with _low and _high (95 %, groups drawn). named_normal and
+    named_aneuploid: of such cells those called exactly, with the exact interval of `_exact_share`,
+    since drawing cannot show a failure that no group had. Counts: aneuploid_named; false_alarms,
+    normal cells called otherwise; wrong_sex, those of them called XX for XY or XY for XX.
     """
     rows = []
     for key, cells in judgements.items():
@@ -119,7 +121,7 @@ def summary(judgements, draws=10_000, seed=0):
             row |= _share(name, cells[name], cells["group"], draws, seed)
         abnormal, normal = cells[cells["kind"] == "aneuploid"], cells[cells["kind"] == "normal"]
         for name, part in (("normal", normal), ("aneuploid", abnormal)):
-            row |= _share(f"named_{name}", part["named"], part["group"], draws, seed)
+            row |= _exact_share(f"named_{name}", part["named"], part["group"])
         alarms = normal[~normal["named"]]
         row |= {"aneuploid": len(abnormal), "aneuploid_named": abnormal["named"].sum(), "normal": len(normal)}
         wrong_sex = alarms["karyotype"].isin(karyotype.NORMAL).sum()
@@ -155,6 +157,21 @@ def _share(name, values, groups, draws, seed, of=1):
     totals = draw_counts(len(parts), draws, np.random.default_rng(seed)) @ parts
     whole = parts.sum(axis=0)
     return percentile_interval(whole[0] / whole[1], totals[:, 0] / totals[:, 1], 0.95).points(name)
+
+
+def _exact_share(name, values, groups):
+    """A share of cells in per cent, with its 95 % interval as if a group were one observation: dict; NaN without cells.
+
+    Clopper and Pearson's, with the number of groups for the effective number of observations (Korn
+    and Graubard, Survey Methodology 24, 193, 1998): that of perfectly alike cells of a patient, so
+    it is on the safe side.
+    """
+    if not len(values):
+        return UNKNOWN.points(name)
+    share, n = values.mean(), groups.nunique()
+    ends = beta.ppf([0.025, 0.975], [n * share, n * share + 1], [n - n * share + 1, n - n * share])
+    low, high = np.where(np.isnan(ends), [0, 1], ends)  # no cell, or every one: that end is sharp
+    return Interval(share, low, high).points(name)
 
 
 def made(table, chromosome="21", seed=0):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from chromolib import cells, karyotype, metrics, runs
 
@@ -78,8 +79,19 @@ def test_the_summary_by_hand():
     # p has one of two, q and r one of one: the least draw is p three times, the best is without p.
     assert row["named_low"] == 50 and row["named_high"] == 100
     assert (row["named_normal"], row["named_aneuploid"]) == (50, 100)
-    assert (row["named_normal_low"], row["named_normal_high"]) == (50, 50)  # p is all that can be drawn
+    exact = [100 * end for end in binomtest(1, 1).proportion_ci()]  # q, the only patient with an aneuploid cell
+    assert [row["named_aneuploid_low"], row["named_aneuploid_high"]] == pytest.approx(exact)
     assert row["images_plain_low"] == pytest.approx(100 * 91 / 92) and row["images_plain_high"] == 100
+
+
+@pytest.mark.parametrize("right", [0, 3, 10])
+def test_cells_of_one_patient_each_have_clopper_and_pearsons_interval(right):
+    named, patients = pd.Series([True] * right + [False] * (10 - right)), pd.Series(range(10))
+    ends = [100 * end for end in binomtest(right, 10).proportion_ci()]
+    expected = {"named": 10.0 * right, "named_low": ends[0], "named_high": ends[1]}
+    assert cells._exact_share("named", named, patients) == pytest.approx(expected)
+    twice = cells._exact_share("named", pd.concat([named, named]), pd.concat([patients, patients]))
+    assert twice == pytest.approx(expected)  # a second cell of each patient that fares alike tells nothing new
 
 
 def test_a_difference_is_that_of_the_same_cells():
