@@ -60,6 +60,24 @@ def test_size_as_a_channel_is_that_of_the_reference_results():
             assert re.search(rf"{re.escape(f'{value:+.1f}')}( points)? \({low:.1f} to {high:.1f}\)", README), row
 
 
+def test_karyotypes_are_those_of_the_reference_results():
+    table = pd.read_csv(MINI.parent / "karyotype" / "tables" / "karyotype_summary.csv")
+    for row in table.to_dict("records"):
+        shares = [
+            f"{row[name]:.{digits}f} ({row[f'{name}_low']:.{digits}f} to {row[f'{name}_high']:.{digits}f})"
+            for name, digits in (("images_plain", 1), ("images_decoded", 1), ("whole", 0), ("named", 0))
+        ]
+        seen, alarms = ((row[f"named_{kind}_low"], row[f"named_{kind}_high"]) for kind in ("aneuploid", "normal"))
+        shares.append(f"{row['aneuploid_named']} of {row['aneuploid']} ({seen[0]:.0f} to {seen[1]:.0f} %)")
+        alarms = f"{100 - alarms[1]:.1f} to {100 - alarms[0]:.1f} %"
+        shares.append(f"{row['false_alarms']} of {row['normal']} ({alarms})")
+        assert f"| {' | '.join(shares)} |" in README, (row["approach"], row["way"])
+    search = pd.read_csv(MINI.parent / "karyotype" / "tables" / "karyotype_search.csv")
+    for row in search[search["by"] == "odds"].itertuples():
+        found = f"{row.sensitivity:.0f} % ({row.sensitivity_low:.0f} to {row.sensitivity_high:.0f})"
+        assert f"{found} at {row.wanted_specificity:.0f} %" in README.replace("\n", " "), row
+
+
 def test_training_speeds_are_those_of_the_reference_results():
     table = pd.read_csv(MINI.parent / "benchmarks" / "training.csv").set_index(["what", "against"])
     for what in table.index.unique("what"):
