@@ -67,6 +67,8 @@ def read_table(profile, name):
 
 def _read(file):
     try:
+        if not file.read_bytes().endswith(b"\n"):
+            raise ValueError("cut short")
         return pd.read_csv(file)
     except (ValueError, OSError) as error:
         raise StudyError(f"{file}: no table ({error}); delete it and run its notebook again") from error
@@ -118,7 +120,7 @@ def _write(folder, profile, notebooks, images):
         notebooks=[path.as_posix() for path in notebooks],
         images=shown,
         sheets=browse.sheets(folder, records, shown) if images else None,
-        drawn=[record["data"]["name"] for _, record in records if record["data"]["name"].startswith("synthetic")],
+        drawn=[name for _, record in records if (name := record["data"].get("name", "")).startswith("synthetic")],
         as_json=lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c"),
     )
     with files.replacing(folder / "index.html") as temporary:
@@ -132,7 +134,7 @@ def answer(tables):
     help: the rows with a stop against without; alone: those of networks that never saw ImageNet, where help is about
     others; control: those against the matched control. Each is a row of `tables.gains` as dict, with sign: +1 or -1
     where its interval excludes zero (and its p after Holm is at most 0.05), else 0. approaches: the names of all that
-    were run; lacks: columns that the table of gains, an older one, has not.
+    were run; compared: whether there is a table of gains; lacks: columns that it, an older one, has not.
     """
     gains = tables.get("gains")
     lacks = [] if gains is None else [name for name in _CONTRAST if name not in gains]
@@ -144,7 +146,7 @@ def answer(tables):
     main, alone = pairs["imagenet", "two_step"], pairs["scratch", "intermediate"]
     known = tables.get("table4_approaches", pd.DataFrame(columns=["approach"]))
     answer = {"help": main or alone, "alone": alone if main else [], "control": pairs[_CONTROL] if main else []}
-    return answer | {"lacks": lacks, "approaches": list(known.get("approach", []))}
+    return answer | {"compared": gains is not None, "lacks": lacks, "approaches": list(known.get("approach", []))}
 
 
 def _sign(row):

@@ -135,7 +135,19 @@ def predictions(path):
     record(path)
     if not (path / "predictions.parquet").is_file():
         raise StudyError(f"{path / 'predictions.parquet'}: missing, though the run is finished; train the run again")
-    return pd.read_parquet(path / "predictions.parquet")
+    return _table(path / "predictions.parquet", pd.read_parquet, ["file", "cell", "fold", "label", *metrics.LOGITS])
+
+
+def _table(file, read, columns):
+    """A table of a run; StudyError where it is damaged, or lacks one of the columns, as an older version may."""
+    try:
+        table = read(file)
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{file}: damaged ({error}); train the run again") from error
+    lacks = [name for name in columns if name not in table]
+    if lacks:
+        raise StudyError(f"{file}: lacks {', '.join(lacks)} (an older version?); train the run again")
+    return table
 
 
 def collect(root, profile):
@@ -145,7 +157,10 @@ def collect(root, profile):
     computed now from the predictions. No finished run gives an empty DataFrame.
     """
     folders = [file.parent for file in files.matching(Path(root, profile), "*/*/*/run.json")]
-    parts = {path.parts[-3:]: _scored(pd.read_csv(path / "folds.csv"), predictions(path)) for path in folders}
+    parts = {
+        path.parts[-3:]: _scored(_table(path / "folds.csv", pd.read_csv, ["fold"]), predictions(path))
+        for path in folders
+    }
     if not parts:
         return pd.DataFrame(columns=[*tables.RUN, "fold"])
     return pd.concat(parts, names=tables.RUN).droplevel(-1).reset_index()

@@ -64,6 +64,7 @@ def test_the_page_shows_tables_and_says_what_was_run(results):
     assert "These images are drawings" in page
     assert "<td>&lt;script&gt;</td><td>0.1235</td>" in page and "name <b>" not in page
     assert "q_band/resnet34/scratch/training.html" in page and (results / "tables" / "table9.tex").exists()
+    assert "No answer yet: run notebook 4 on this profile" in page
     assert "q_band / resnet34 / scratch" in page and "predictions.parquet: missing" in page.replace("\n", " ")
 
 
@@ -148,6 +149,9 @@ def test_many_networks_are_counted(results):
 def test_a_table_of_an_older_version_and_a_broken_one_are_named(results):
     report.save_table(gains((*Q, *UP)).drop(columns=["pooled_low", "against"]), "small", "gains")
     assert "lacks against, pooled_low: run notebook 4" in said(results)
+    (results / "tables" / "gains.csv").write_text("task,architecture\nq_band,n")
+    with pytest.raises(StudyError, match=r"gains.csv: no table \(cut short\); delete it and run its notebook again"):
+        report.write("small")
     (results / "tables" / "gains.csv").write_text("")
     with pytest.raises(SystemExit, match=r"report: .*gains.csv: no table"):
         report.main(["write", "small"])

@@ -4,6 +4,7 @@ import shutil
 
 import pandas as pd
 import pytest
+import small_runs
 from sklearn.metrics import balanced_accuracy_score
 
 from chromolib import metrics, paths, runs, tables, trainer
@@ -27,6 +28,23 @@ def test_a_damaged_record_is_named(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(StudyError, match=r"run\.json: (damaged|lacks)"):
         runs.record(tmp_path)
+
+
+def test_a_table_that_is_cut_or_of_an_older_version_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path))
+    small_runs.write("old", ("q_band", "resnet34", "imagenet"))
+    file = runs.folder("old", "q_band", "resnet34", "imagenet") / "predictions.parquet"
+    table = pd.read_parquet(file)
+    table.drop(columns=["cell", "logit_3"]).to_parquet(file)
+    with pytest.raises(StudyError, match=r"predictions.parquet: lacks cell, logit_3 \(an older version\?\); train"):
+        runs.predictions(file.parent)
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(StudyError, match=r"predictions.parquet: damaged .* train the run again"):
+        runs.collect(tmp_path, "old")
+    table.to_parquet(file)
+    (file.parent / "folds.csv").write_text("")
+    with pytest.raises(StudyError, match=r"folds.csv: damaged .* train the run again"):
+        runs.collect(tmp_path, "old")
 
 
 def test_verify_finds_what_is_wrong(settings, tmp_path, capsys, monkeypatch, train):
