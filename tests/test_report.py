@@ -234,8 +234,9 @@ def test_a_committed_page_is_small_and_its_links_lead_somewhere(page):
     for link in re.findall(r'(?:href|src)="([^"]+)"', text):
         anchor = link.startswith("#") and f'id="{link[1:]}"' in text
         assert anchor or link == "data:," or (page.parent / link).is_file(), link
-    compared = len(pd.read_csv(page.parent / "tables" / "gains.csv"))
-    assert ("gain_by_size.png" in text) == (compared > 0)  # a figure of no gain says nothing
+    gains = page.parent / "tables" / "gains.csv"  # of notebook 4
+    compared = gains.exists() and len(pd.read_csv(gains)) > 0
+    assert ("gain_by_size.png" in text) == compared  # a figure of no gain says nothing
 
 
 @pytest.mark.parametrize("words", [[], ["write"], ["wirte", "smoke"], ["write", "smoke", "demo"]])
