@@ -28,9 +28,9 @@ def main(words=None):
     options = common.arguments(words)
     quick, turns = options.quick, options.turns
     data, n = common.chromosomes("bioimlab", 32 if quick else 128), 32 if quick else 192
-    batches = [8] if quick else [8, 16, 32, 64]
+    batches = [4, 8] if quick else [8, 16, 32, 64]
     numbers = [16, 32] if quick else [64, 128, 256, 512]
-    folds = [1] if quick else [1, 2, 4]
+    folds = [1, 2] if quick else [1, 2, 4]
     rows = [
         *by_batch(data, n, turns, batches),
         *by_number("an epoch", "images", turns, numbers, lambda number: training.ours(NAME, data, number)()),

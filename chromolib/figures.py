@@ -206,7 +206,7 @@ def framed(data, crops, lengths):
     lengths: (n,) share of the square's side that each spans, from the least of them to the most.
     """
     chosen = np.argsort(lengths, kind="stable")[np.linspace(0, len(lengths) - 1, 12).round().astype(int)]
-    figure, axis = plt.subplots(figsize=(10, 2.1))
+    figure, axis = plt.subplots(figsize=(7, 1.6))
     _show(axis, np.vstack([_sheet(shown.images, [chosen]) for shown in (data, crops)]))
     axis.set_title(f"{data.name}: whole picture (above), tight crop (below)", fontsize=10, loc="left")
     return _finish(figure)
