@@ -10,6 +10,7 @@ import inspect
 import itertools
 import json
 import pkgutil
+import posixpath
 import re
 import shutil
 from pathlib import Path
@@ -84,6 +85,12 @@ PUBLIC = {  # the names that design and readers may rely on, by module
     "runs": ["collect"],
 }
 
+READMES = {  # the page of the book that shows what readers of the project's folders find in a README
+    "README.md": "book/index.md",
+    "runs/reference/README.md": "book/results.md",
+    "runs/reference/benchmarks/README.md": "book/speed.md",
+}
+
 LOG = logging.getLogger(__name__)
 
 
@@ -93,26 +100,30 @@ def table(profile, name):
     return pd.read_csv(file, keep_default_na=False).to_dict("records") if file.exists() else []
 
 
-def readme(heading, parts=True):
-    """The text under a heading of the README, without its own heading; parts: with those of lower level.
+def readme(heading, parts=True, of=""):
+    """The text under a heading of the README of a folder, without its own heading; parts: with those of lower level.
 
     Its links are made to begin at the project's folder, and its headings fit below a page's title.
     """
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    file = f"{of}/README.md".lstrip("/")
+    text = (ROOT / file).read_text(encoding="utf-8")
     mark = re.search(rf"^(#+) {re.escape(heading)}\n", text, re.M)
     if not mark:
-        raise ValueError(f"README.md has no heading {heading!r}, which a page of book/ shows: name another there")
+        raise ValueError(f"{file} has no heading {heading!r}, which a page of book/ shows: name another there")
     level = len(mark[1])
     end = re.search(rf"^#{{1,{level if parts else 6}}} ", text[mark.end() :], re.M)
     section = text[mark.end() :][: end.start() if end else None]
     section = re.sub(rf"^#{{{level - 1}}}(#+ )", r"\1", section, flags=re.M)
-    section = re.sub(r'^<a id="([\w-]+)"></a>', r"(\1)=\n", section, flags=re.M)
-    return re.sub(r"\[([^]]*)\]\((?![a-z]+:|#)([^)]*)\)", _link, section)
+    return re.sub(r"\[([^]]*)\]\((?![a-z]+:|#)([^)#]*)(#[^)]*)?\)", lambda link: _link(*link.groups(""), of), section)
 
 
-def _link(link):
-    """A link of the README from the project's folder on; one to a folder becomes its text: there is no page for it."""
-    return link[1] if (ROOT / link[2]).is_dir() else f"[{link[1]}](/{link[2]})"
+def _link(words, target, anchor, folder):
+    """A link of the README in `folder`, from the project's folder on.
+
+    One to a README is to the page that shows it; one to another folder becomes its text: there is no page for it.
+    """
+    target = posixpath.normpath(posixpath.join(folder, target))
+    return words if (ROOT / target).is_dir() else f"[{words}](/{READMES.get(target, target)}{anchor})"
 
 
 def real_notebooks():
@@ -157,8 +168,9 @@ def prepare(app, name, source):
         source[0] = environment.from_string(source[0]).render(CONTEXT)
     elif app.env.doc2path(name).suffix == ".ipynb":
         source[0] = json.dumps(describe(json.loads(source[0]), name))
-    else:  # the README is no page; what its readers are sent there for stands on the first steps
-        source[0] = source[0].replace("](../README.md)", "](/book/start.md)")
+    else:  # no README is a page: its readers are sent to the page that shows what they look for
+        for link, page in (("../README.md", "start"), ("runs/reference/README.md", "results")):
+            source[0] = source[0].replace(f"]({link})", f"](/book/{page}.md)")
 
 
 def describe(notebook, name):
