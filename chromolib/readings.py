@@ -62,7 +62,7 @@ def answers(path, data=None):
         values = None if data is None else sizes.features(data.sizes, data.cells)[positions(data, rows)]
         found = reading(path, fold, data).log_probabilities(rows[metrics.LOGITS], values)
         parts.append(rows.assign(**dict(zip(metrics.LOGITS, found.T, strict=True))))
-    return pd.concat(parts)
+    return pd.concat(parts).sort_index()  # folds may have been trained in any order
 
 
 def _monitor(path):

@@ -275,6 +275,14 @@ def test_without_a_monitor_answers_are_read_as_they_are(run, tmp_path):
     assert read[metrics.LOGITS].to_numpy() == pytest.approx(expected) and (read["file"] == plain["file"]).all()
 
 
+def test_answers_stand_as_the_predictions_do(run, tmp_path):
+    """Folds may have been trained in any order, and what is compared with a run is compared row by row."""
+    other = shutil.copytree(run, tmp_path / "/".join(run.parts[-4:]))
+    runs.predictions(other)[::-1].reset_index(drop=True).to_parquet(other / "predictions.parquet")
+    plain, read = runs.predictions(other), readings.answers(other)
+    assert plain["fold"].iloc[0] == 1 and (read["file"] == plain["file"]).all()
+
+
 def test_another_data_set_is_refused(run, drawn):
     data = twelve_cells(drawn)("bioimlab", size=32)
     with pytest.raises(StudyError, match="images of the run are not in it"):
