@@ -5,6 +5,7 @@ Before run.json is there, resume/ keeps what is needed to go on after an interru
 
 import dataclasses
 import json
+import re
 import shutil
 import time
 
@@ -30,6 +31,7 @@ from chromolib import (
 from chromolib.errors import StudyError
 
 MARGIN = 64 * 2**20  # bytes: tables, predictions and the executed notebook of a run [ours]
+_NAME = re.compile(r"[\w-]+")  # of a folder in that of all results, and of none outside it
 _locks = {}  # folder -> its lock; a kernel that starts the same run again keeps its lock
 
 
@@ -320,6 +322,12 @@ def _check(settings):
     for name, allowed in choices.items():
         if settings.get(name) not in allowed:
             raise StudyError(f"parameter {name!r}: {settings.get(name)!r} is not one of {', '.join(allowed)}")
+    for name in ("profile", "approach"):
+        if not _NAME.fullmatch(settings[name]):
+            raise StudyError(f"parameter {name!r}: {settings[name]!r} names no folder; take letters, digits, - and _")
+    for name, least in {"inner_parts": 2, "split_seed": 0, "train_cells": 0, "draw": 0, "seed": 0}.items():
+        if not least <= settings[name] < 2**32:  # what all generators of random numbers take
+            raise StudyError(f"parameter {name!r}: {settings[name]} must be a number from {least} to {2**32 - 1:,}")
     if (settings["start"] == "parent") != bool(settings["parent"]):
         raise StudyError("parameter 'parent': names an approach if start is 'parent', and is '' otherwise")
     wrong = [fold for fold in settings["folds"] if not 0 <= fold < settings["n_folds"]]

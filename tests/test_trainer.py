@@ -378,6 +378,12 @@ def test_a_parent_of_another_profile(settings, tmp_path, train):
         ({"start": "parent", "parent": "scratch"}, "g_band.*no finished run"),
         ({"folds_by": "karyotype"}, "'folds_by'"),
         ({"batch_size": 0}, "'batch_size'"),
+        ({"profile": "../elsewhere"}, "'profile'.*names no folder"),
+        ({"approach": ""}, "'approach'.*names no folder"),
+        ({"train_cells": -1}, "'train_cells': -1"),  # which would be all but one
+        ({"split_seed": -1}, "'split_seed': -1"),
+        ({"seed": 2**70}, "'seed'.*from 0 to"),
+        ({"inner_parts": 1}, "'inner_parts': 1"),
     ],
 )
 def test_impossible_settings_stop_before_any_work(settings, tmp_path, change, message):
