@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from chromolib import parameters, paths
-from chromolib.errors import StudyError
+from chromolib.errors import StudyError, ends_command
 
 GRAPH = ["snakemake", "--profile", "workflow/profiles/local", "--quiet", "rules"]
 MODULES, PROGRAMS, STUDIES = parameters.load(paths.ROOT / "chromolib" / "words.yaml").values()
@@ -41,6 +41,7 @@ def usage():
     return "python -m chromolib WORD\n" + "\n".join(f"  {word:11} {words}" for word, words in about.items())
 
 
+@ends_command()
 def main(arguments=None):
     """Do what the first word says, with the others."""
     word, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -64,7 +65,7 @@ def main(arguments=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
         sys.exit(f"{word}: the package {error.name} is not installed: {paths.INSTALL.format('test')}")
-    except StudyError as error:
+    except (StudyError, OSError) as error:  # what the system refuses names its file, and needs no traceback either
         sys.exit(f"{word}: {error}")
 
 

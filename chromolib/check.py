@@ -5,6 +5,7 @@ Ends with exit status 1 only where the study cannot run at all. Needs none of th
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import shutil
 import sys
@@ -80,7 +81,11 @@ def machine():
         yield Found(
             "memory", memory >= _MEMORY, f"{memory} GiB" + _below(memory, _MEMORY, "train on fewer cores at once")
         )
-    folder = next(folder for folder in (paths.runs(), *paths.runs().parents) if folder.exists())
+    folder = next(folder for folder in (paths.runs(), *paths.runs().parents) if os.path.exists(folder))
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        words = f"results cannot be written to {paths.runs()}: set CHROMOLIB_RUNS to a folder that can"
+        yield Found("disk", False, words, needed=True)
+        return
     free = round(shutil.disk_usage(folder).free / _GIB, 1)
     remedy = _below(free, _DISK, "make room, or set CHROMOLIB_RUNS to a folder elsewhere")
     yield Found("disk", free >= _DISK, f"{free} GiB free in {folder}{remedy}", needed=True)

@@ -13,8 +13,11 @@ class StudyError(Exception):
 
 @contextmanager
 def ends_command():
-    """A decorator of a `main`: StudyError ends the process with its message alone, and exit status 1."""
+    """A decorator of a `main`: StudyError ends it with the message alone and exit status 1, Ctrl-C with 130."""
     try:
         yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)  # as shells say it of SIGINT
     except StudyError as error:
         sys.exit(str(error))

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from contextlib import suppress
 
 from tqdm import tqdm
 
@@ -46,13 +45,13 @@ def download(address, file, md5=None):
     bar = tqdm(desc=file.name, total=size, initial=_length(part), unit="B", unit_scale=True)
     with bar:
         for _ in range(_ATTEMPTS):
-            with suppress(*_FAILURES):
-                _go_on(address, part, bar)
-            if size is None or _length(part) >= size:
+            fault = _go_on(address, part, bar)
+            if fault is None if size is None else _length(part) >= size:
                 break
-    if size is not None and _length(part) != size:
+    if fault is not None if size is None else _length(part) != size:
+        of, why = f" of {size:,}" if size is not None else "", f" ({fault})" if fault is not None else ""
         raise StudyError(
-            f"{address}: cut off at {_length(part):,} of {size:,} bytes. The same command goes on from there."
+            f"{address}: cut off at {_length(part):,}{of} bytes{why}. The same command goes on from there."
         )
     with open(part, "rb") as stream:
         found = hashlib.file_digest(stream, "md5").hexdigest()
@@ -79,15 +78,21 @@ def _begin(address, file):
 
 
 def _go_on(address, part, bar):
-    """Fetch what is still missing, or all where the server cannot do that."""
+    """Fetch what is still missing, or all where the server cannot do that; the error that ended it, or None.
+
+    A connection may end too early without one.
+    """
     request = urllib.request.Request(address, headers={"Range": f"bytes={_length(part)}-"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, open(part, "ab") as file:
-        if answer.status != http.client.PARTIAL_CONTENT:
-            file.truncate(0)
-            bar.reset(bar.total)
-        while chunk := answer.read(2**16):
-            file.write(chunk)
-            bar.update(len(chunk))
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, open(part, "ab") as file:
+            if answer.status != http.client.PARTIAL_CONTENT:
+                file.truncate(0)
+                bar.reset(bar.total)
+            while chunk := answer.read(2**16):
+                file.write(chunk)
+                bar.update(len(chunk))
+    except _FAILURES as error:  # of the network, or of the disk
+        return error
 
 
 def _length(part):

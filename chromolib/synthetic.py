@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from chromolib import CLASSES
+from chromolib import CLASSES, files
 from chromolib.errors import StudyError, ends_command
 
 # How much of the stain a band takes up; G-banding darkens what quinacrine brightens, the AT-rich bands. [ours]
@@ -46,12 +46,14 @@ def karyotypes(stain, n_cells=12, seed=0):
     Returns a list of (image (h, w) uint8 at the scale of real crops, label int 0..23, cell str, file str); `file`
     is unique, such as "cell01/cell01_1a.png". The same arguments give the same bytes; G and Q have nothing in common
     but the ideogram. These are drawings, for learning and testing, never evidence.
-    Raises StudyError for another stain or for fewer than one cell.
+    Raises StudyError for another stain, fewer than one cell and a seed below 0.
     """
     if stain not in _STYLE:
         raise StudyError(f"stain is {stain!r}, but karyotypes are drawn only as 'G' or 'Q': choose one of them")
     if n_cells < 1:
         raise StudyError(f"n_cells is {n_cells}: draw at least one cell")
+    if seed < 0:
+        raise StudyError(f"seed is {seed}: take a whole number, 0 or above")
     rng = np.random.default_rng([seed, "GQ".index(stain)])
     drawn = []
     for number in range(n_cells):
@@ -213,9 +215,9 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=1, help="another draws other cells; 0 are those of the data set")
     wanted = parser.parse_args(arguments)
     drawn = karyotypes(wanted.stain, wanted.cells, wanted.seed)
-    for picture, _, cell, file in drawn:
-        (wanted.folder / cell).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(wanted.folder / file)
+    for picture, _, _, file in drawn:
+        with files.replacing(wanted.folder / file) as temporary:
+            Image.fromarray(picture).save(temporary)
     print(f"{len(drawn)} drawings: {wanted.folder}")
 
 

@@ -1,6 +1,8 @@
 """Downloads from a server on this machine that answers, cuts off, lies, or is not there."""
 
+import errno
 import hashlib
+import io
 import os
 import re
 import stat
@@ -19,9 +21,12 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT; `cut` bytes a connection at most, `ranges` or always from the start, `version` as ETag."""
+    """Serves CONTENT; `cut` bytes a connection at most, `ranges` or always from the start, `version` as ETag.
 
-    cut, ranges, version, content = None, True, "1", CONTENT
+    chunked: without saying how long it is.
+    """
+
+    cut, ranges, version, content, chunked = None, True, "1", CONTENT, False
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -50,7 +55,11 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(self.server.content) - begin))
+        if self.server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            body = b"%x\r\n%s\r\n" % (len(body), body) + (b"" if self.server.cut else b"0\r\n\r\n")
+        else:
+            self.send_header("Content-Length", str(len(self.server.content) - begin))
         self.send_header("ETag", self.server.version)
         self.end_headers()
         self.wfile.write(body)
@@ -100,6 +109,28 @@ def test_a_later_call_goes_on_where_the_first_was_cut_off(server, tmp_path):
     fetch.download(server.address, tmp_path / "a", MD5)
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.asked == [0, 100_000, 200_000, 300_000, 400_000, 500_000]
+
+
+@pytest.mark.fault(14)
+def test_a_connection_that_is_cut_is_seen_where_no_length_was_said(server, tmp_path):
+    server.chunked, server.cut = True, 100_000
+    with pytest.raises(StudyError, match=r"cut off at [\d,]+ bytes \(IncompleteRead"):
+        fetch.download(server.address, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    server.cut = None
+    fetch.download(server.address, tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+@pytest.mark.fault(25)
+def test_a_full_disk_is_no_fault_of_the_network(server, tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fetch, "open", lambda *_: Full(), raising=False)
+    with pytest.raises(StudyError, match=r"cut off at 0 of 1,024,000 bytes \(.*No space left on device"):
+        fetch.download(server.address, tmp_path / "a", MD5)
 
 
 def test_another_version_on_the_server_is_not_mixed_with_the_first(server, tmp_path):

@@ -91,6 +91,26 @@ def test_a_profile_without_runs_is_said_in_a_line(word, tmp_path, monkeypatch):
     assert "none_such" in exit.value.code and "\n" not in exit.value.code
 
 
+def test_what_the_system_refuses_is_said_in_a_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"file.*cannot be written") as exit:
+        study.main(["draw", str(tmp_path / "file")])
+    assert "\n" not in exit.value.code
+    monkeypatch.setenv("CHROMOLIB_DATA", str(tmp_path / "file"))
+    with pytest.raises(SystemExit, match=r"get: .*File exists: .*file"):
+        study.main(["get", "cir"])
+
+
+def test_ctrl_c_ends_a_word_in_a_line(monkeypatch, capsys):
+    def wait(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("chromolib.check"), "main", wait)
+    with pytest.raises(SystemExit) as exit:
+        study.main(["check"])
+    assert exit.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SystemExit, match=r"lab: the package jupyterlab is not installed: .*pip install"):
@@ -142,6 +162,15 @@ def test_what_is_missing_is_said_with_its_remedy(monkeypatch, tmp_path):
     assert not any(found[name].ok for name in ("memory", "data, cir", "weights, resnet34"))
     (tmp_path / "resnet34.tv_in1k.safetensors").touch()
     assert checked()["weights, resnet34"].ok
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_results_that_have_no_folder_end_the_check_with_1(monkeypatch, tmp_path, name):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path / name))
+    (disk,) = (found for found in check.machine() if found.subject == "disk")
+    assert disk.needed and not disk.ok and "set CHROMOLIB_RUNS" in disk.words
 
 
 def test_a_gpu_that_pytorch_cannot_use_ends_the_check_with_1(monkeypatch):

@@ -141,6 +141,8 @@ def test_another_stain_is_refused(stain):
         karyotypes(stain)
 
 
-def test_no_cells_are_refused():
+def test_no_cells_and_seeds_below_0_are_refused():
     with pytest.raises(StudyError, match="n_cells"):
         karyotypes("G", n_cells=0)
+    with pytest.raises(StudyError, match="seed is -1"):
+        karyotypes("G", seed=-1)
