@@ -101,6 +101,7 @@ def laid_out(pictures, labels, marked=None, title=None):
     figure, axes = plt.subplots(len(rows), figsize=size, height_ratios=heights)
     for axis, row, text, height in zip(axes, rows, _ROWS, heights, strict=True):
         _karyogram_row(axis, row, text.split(), pictures, marked, np.full((height, width, 3), ground, np.uint8))
+    title = title and title.replace("$", r"\$")  # a cell may be called anything, and a title is no formula
     figure.suptitle(title, fontsize=9, wrap=True)
     return _finish(figure)
 

@@ -13,7 +13,9 @@ patient.
 
 import csv
 import io
+import os
 import re
+import unicodedata
 from collections import Counter
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -27,10 +29,11 @@ KEYS = ("path", "stain", "layout", "licence", "source")
 FOLDERS = "folders"  # the layout without a sheet
 _COLUMNS = ("file", "label", "cell", "patient")
 _IMAGE = re.compile(r"\.(bmp|jpe?g|png|tiff?)$", re.IGNORECASE)
-_SHEET = re.compile(r"\.(csv|tsv|txt)$", re.IGNORECASE)
+SHEET = re.compile(r"\.(csv|tsv|txt)$", re.IGNORECASE)
 _LABEL = re.compile(r"(?:(?:chromosome|chrom|chr|class|clase)[ _-]*)?(?:0*(\d+)(?:[.,]0+)?|([xy]))", re.IGNORECASE)
 _EXPECTED = (
-    "Expected is <class>/<image>, <cell>/<class>/<image> or <patient>/<cell>/<class>/<image>; classes: 1 to 22, X, Y."
+    "Expected is <class>/<image>, <cell>/<class>/<image> or <patient>/<cell>/<class>/<image>; classes: 1 to 22, X, Y. "
+    "Or a sheet (CSV) whose first line names the columns file and label."
 )
 _FEW = 10  # images of a class that one cell has less than
 _LISTED = 5  # faults that a message lists; all are counted
@@ -59,8 +62,9 @@ def find(name, root=None):
     """(folder or archive, layout) of an own set; a relative path lies in `root` (default: the data folder)."""
     said = describe(name)
     path = Path(root or paths.data()) / Path(said["path"]).expanduser()
-    if not path.exists():
-        raise StudyError(f"data set {name}: {path} is not there. Mend `path` in {parameters.path('dataset', name)}")
+    if not os.path.exists(path):  # which says False too where a folder above forbids to look
+        file = parameters.path("dataset", name)
+        raise StudyError(f"data set {name}: {path} is not there, or out of reach. Mend `path` in {file}")
     return path, said["layout"]
 
 
@@ -72,7 +76,7 @@ def index(path, layout):
     set without images, labels that are no class, one class only, and for rows of the sheet that
     cannot be used: all are counted, the first five listed.
     """
-    members = archives.names(path)
+    members = _members(path)
     pictures = _pictures(path, members)
     rows = _of_folders(path, pictures) if layout == FOLDERS else _of_sheet(path, layout, members)
     rows, remarks = _settled(rows)
@@ -98,8 +102,8 @@ def unlabelled(path):
     a few images each are of one cell), or a sheet in a folder. cell: str, or None for all where not
     known for all. Raises StudyError as `index`, but needs no labels.
     """
-    sheet = path.name if _SHEET.search(path.name) else None
-    members = archives.names(path.parent if sheet else path)
+    sheet = path.name if SHEET.search(path.name) else None
+    members = _members(path.parent if sheet else path)
     pictures = _pictures(path, members)
     if sheet:
         rows, remarks = _settled(_of_sheet(path.parent, sheet, members, labelled=False))
@@ -108,8 +112,14 @@ def unlabelled(path):
     remarks = [f"files that are no images by their names, left out: {others:,}"] if others else []
     folders = Counter(name.split("/")[0] for name in pictures if "/" in name)
     if folders and max(folders.values()) < _FEW and None not in map(label, folders):
-        return [(name, path.stem) for name in pictures], remarks
-    return [(name, name.split("/")[0] if "/" in name else path.stem) for name in pictures], remarks
+        return [(name, stem(path)) for name in pictures], remarks
+    return [(name, name.split("/")[0] if "/" in name else stem(path)) for name in pictures], remarks
+
+
+def stem(path):
+    """The name of a folder, or of an archive or a sheet without its ending."""
+    path = path.resolve()
+    return path.name if os.path.isdir(path) else path.stem
 
 
 def label(text):
@@ -129,8 +139,8 @@ def new(folder, stain="unknown"):
     already.
     """
     path = Path(folder).expanduser().resolve()
-    if not path.exists():
-        raise StudyError(f"{path}: not there. Name the folder or archive that holds the images.")
+    if not os.path.exists(path):
+        raise StudyError(f"{path}: not there, or out of reach. Name the folder or archive that holds the images.")
     name = re.sub(r"\W+", "_", archives.PACKED.sub("", path.name).lower()).strip("_")
     file = parameters.PARAMETERS / "dataset" / f"{name}.yaml"
     if file.exists():
@@ -143,11 +153,18 @@ def new(folder, stain="unknown"):
 
 def _layout(path):
     """The first sheet that names files and labels, or the word for class folders."""
-    for name in filter(_SHEET.search, archives.names(path)):
+    for name in filter(SHEET.search, _members(path)):
         first, *_ = _text(path, name).splitlines() or [""]
         if {"file", "label"} <= set(re.findall(r"\w+", first.lower())):
             return name
     return FOLDERS
+
+
+def _members(path):
+    """Names of the files in a folder or archive; StudyError for a single image."""
+    if _IMAGE.search(str(path)) and os.path.isfile(path):
+        raise StudyError(f"{path}: is one image. Name the folder that holds it.")
+    return archives.names(path)
 
 
 def _pictures(path, members):
@@ -156,7 +173,8 @@ def _pictures(path, members):
     if not pictures:
         packed = next((name for name in members if archives.PACKED.search(name)), None)
         hint = f"Unpack {packed} first." if packed else "Name the folder that holds the images."
-        raise StudyError(f"{path}: no image (BMP, JPEG, PNG or TIFF) among {len(members):,} files. {hint}")
+        example = f" (such as {members[0]})" if members else ""
+        raise StudyError(f"{path}: no image (BMP, JPEG, PNG or TIFF) among {len(members):,} files{example}. {hint}")
     return pictures
 
 
@@ -198,9 +216,11 @@ def _of_sheet(path, sheet, members, labelled=True):
             near = parameters.near(column, _COLUMNS)
             known = ", ".join(_COLUMNS)
             raise StudyError(f"{where}: unknown column {column!r}{near}. Rename or remove it; known: {known}")
+        if columns.count(column) > 1:
+            raise StudyError(f"{where}: several columns {column!r} in its first line. Keep one of them.")
     for column in ("file", "label") if labelled else ("file",):
-        if columns.count(column) != 1:
-            raise StudyError(f"{where}: no column {column!r}, or several, in its first line. Mend the names there.")
+        if column not in columns:
+            raise StudyError(f"{where}: no column {column!r} in its first line. Mend the names there.")
     if not lines:
         raise StudyError(f"{where}: names no image. Add a row for each.")
     finder, first, rows, faults = _Finder(members), {}, [], []
@@ -224,7 +244,7 @@ def _of_sheet(path, sheet, members, labelled=True):
 def _table(where, text):
     """Names in the first line of a sheet, in small letters, and [(line, values)] of the others that are not empty."""
     if "\0" in text or text.startswith("PK\3"):
-        raise StudyError(f"{where}: no text. Save the sheet as CSV.")
+        raise StudyError(f"{where}: no text. Save the sheet as CSV, in UTF-8.")
     separator = max(";,\t", key=text.splitlines()[0].count) if text else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
@@ -233,11 +253,14 @@ def _table(where, text):
         raise StudyError(f"{where}: line {reader.line_num} cannot be read as CSV ({error}). Save it anew.") from error
     if not lines:
         raise StudyError(f"{where}: is empty. Its first line should be: {', '.join(_COLUMNS)}")
-    return [name.lower() for name in lines[0][1]], [(line, values) for line, values in lines[1:] if any(values)]
+    columns = [name.lower() for name in lines[0][1]]
+    while columns and not columns[-1]:  # spreadsheets save empty columns at the right
+        columns.pop()
+    return columns, [(line, values) for line, values in lines[1:] if any(values)]
 
 
 def _text(path, sheet):
-    """Text of a sheet in UTF-8 or UTF-16 with or without their mark, or as Western Windows writes it."""
+    """Text of a sheet in UTF-8, in UTF-16 that begins with its mark, or as Western Windows writes it."""
     content = next(content for _, content in archives.members(path, sheet.__eq__))
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
@@ -253,7 +276,7 @@ class _Finder:
     def __init__(self, members):
         self._members, self._by_name = set(members), {}
         for member in members:
-            name = PurePosixPath(member.casefold()).name
+            name = PurePosixPath(_folded(member)).name
             for key in {name, _IMAGE.sub("", name)}:
                 self._by_name.setdefault(key, []).append(member)
 
@@ -262,12 +285,17 @@ class _Finder:
         path = re.sub(r"^(\./)+", "", given.replace("\\", "/"))
         if path in self._members:
             return path, ""
-        wanted = "/" + path.casefold()
+        wanted = "/" + _folded(path)
         candidates = self._by_name.get(PurePosixPath(wanted).name, ())
-        found = [member for member in candidates if _one_ends_the_other("/" + member.casefold(), wanted)]
+        found = [member for member in candidates if _one_ends_the_other("/" + _folded(member), wanted)]
         if len(found) == 1:
             return found[0], ""
         return None, f"file {given!r} " + (f"may be {' or '.join(found[:2])}" if found else "is not there")
+
+
+def _folded(name):
+    """A name without its capitals, and with letters such as ü in one piece, of which macOS makes two."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _one_ends_the_other(path, wanted):

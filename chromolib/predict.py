@@ -11,6 +11,8 @@ For research only. No diagnosis.
 """
 
 import argparse
+import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ from chromolib.errors import StudyError, ends_command
 
 PURPOSE = "research, no diagnosis"
 DEMONSTRATION = paths.ROOT / "runs/reference/demonstration/g_band/efficientnet_lite0/imagenet"  # its card is beside it
+_ENDINGS = (".png", ".svg", "_grad_cam.png")  # of the pictures of a cell
 _DOUBT = 0.5  # [ours] probability of the decoded class below which an image is marked as unsure
 
 
@@ -139,18 +142,21 @@ def _check(pictures, cells, areas):
 def read_folder(path):
     """Images of a folder, sheet or own data set: names (n,), pictures (list), cells (n,) or None, remarks in words."""
     path = Path(path)
-    if path.exists():
+    if os.path.exists(path):  # which says False too where a folder above forbids to look
         rows, remarks = own.unlabelled(path)
-        source = path.parent if path.is_file() and not path.name.endswith(archives.SUFFIXES) else path
+        source = path.parent if own.SHEET.search(path.name) else path
     elif str(path) in own.names():
         source, layout = own.find(str(path))
         rows, remarks = own.index(source, layout)
         rows = [(member, cell) for member, _, _, cell, _ in rows]
     else:
-        raise StudyError(f"{path}: there is no such folder or sheet; name one with images of chromosomes")
+        raise StudyError(f"{path}: no such folder or sheet, or it is out of reach; name one with images of chromosomes")
     cells = dict(rows)
     wanted = archives.members(source, cells.__contains__)
     names, pictures = zip(*((name, images.read(content, name)) for name, content in wanted), strict=True)
+    blank = [name for name, picture in zip(names, pictures, strict=True) if not np.ptp(picture)]
+    if blank:  # a network would name a class all the same, and be sure of it
+        raise StudyError(f"{path}: {len(blank):,} images show nothing but one grey, such as {blank[0]}. Remove them")
     known = None if rows[0][1] is None else np.array([cells[name] for name in names])
     return list(names), list(pictures), known, remarks
 
@@ -159,22 +165,24 @@ def write(predictor, path, out, size=False, grad_cam=False):
     """Predict all images of a folder or sheet and write what came out to the folder `out`; returns the calls.
 
     predictions.csv, karyotypes.csv, and of each cell <cell>.png, <cell>.svg and, if asked for,
-    <cell>_grad_cam.png.
+    <cell>_grad_cam.png. Those of an earlier call are replaced, and its pictures of other cells
+    deleted.
     """
     names, pictures, cells, remarks = read_folder(path)
     areas = [images.area_and_length(picture) for picture in pictures] if size else None
     table, calls = _predict(predictor, pictures, cells, areas)
     table.insert(0, "file", names)
+    _clear(out)
     for name, content in (("predictions", table.drop(columns=metrics.LOGITS)), ("karyotypes", calls)):
         with files.replacing(out / f"{name}.csv") as temporary:
             content.assign(use=PURPOSE).to_csv(temporary, index=False)
-    for call in calls.itertuples():
+    for call, name in zip(calls.itertuples(), _file_names(calls["cell"]), strict=True):
         rows = np.flatnonzero(cells == call.cell)
         if call.n_images not in karyotype.SIZES:
             remarks.append(f"{call.cell}: {call.n_images} images, where one cell has 46; no karyotype is called")
-        _draw(call, table.iloc[rows], [pictures[row] for row in rows], out)
+        _draw(call, table.iloc[rows], [pictures[row] for row in rows], out / name)
         if grad_cam:
-            _draw_maps(predictor, call, table.iloc[rows], [pictures[row] for row in rows], out)
+            _draw_maps(predictor, call, table.iloc[rows], [pictures[row] for row in rows], out / name)
     for remark in remarks:
         print(remark)
     return calls
@@ -185,19 +193,28 @@ def _labels(table):
     return np.array([CLASSES.index(name) if name else -1 for name in table["decoded"]])
 
 
-def _draw(call, table, pictures, out):
+def _clear(out):
+    """Delete the pictures of an earlier call, which would stand beside tables that do not know them."""
+    file = out / "karyotypes.csv"
+    if file.exists():
+        for name in _file_names(pd.read_csv(file, dtype=str, keep_default_na=False)["cell"]):
+            for ending in _ENDINGS:
+                (out / f"{name}{ending}").unlink(missing_ok=True)
+
+
+def _draw(call, table, pictures, path):
     from chromolib import figures  # brings the drawing, which `predict` does without
 
     against = f"log odds {call.log_odds:.1f} against {call.runner_up}" if call.karyotype != "?" else "no single cell"
     title = f"{call.cell}: {call.karyotype}, {'sure' if call.sure else 'unsure'} ({against}); {PURPOSE}"
     crops = [images.crop(picture) for picture in pictures]  # a frame of one size for all would leave them small
     figure = figures.laid_out(crops, _labels(table), table["unsure"].to_numpy(), title)
-    for ending in ("png", "svg"):
-        with files.replacing(out / f"{_safe(call.cell)}.{ending}") as temporary:
+    for ending in _ENDINGS[:2]:
+        with files.replacing(path.with_name(path.name + ending)) as temporary:
             figure.savefig(temporary, dpi=110)
 
 
-def _draw_maps(predictor, call, table, pictures, out):
+def _draw_maps(predictor, call, table, pictures, path):
     """Grad-CAM of each image for its decoded class, the mean of the folds' maps, laid out as the karyogram."""
     from chromolib import figures, gradcam
 
@@ -206,13 +223,19 @@ def _draw_maps(predictor, call, table, pictures, out):
     plain = squares if squares.ndim == 3 else squares[:, 0]
     overlays = list(figures.overlay(plain, np.mean(maps, axis=0)))
     figure = figures.laid_out(overlays, labels, table["unsure"].to_numpy(), f"{call.cell}: Grad-CAM; {PURPOSE}")
-    with files.replacing(out / f"{_safe(call.cell)}_grad_cam.png") as temporary:
+    with files.replacing(path.with_name(path.name + _ENDINGS[2])) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def _safe(name):
-    """A cell's name as the name of a file."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+def _file_names(cells):
+    """Names of cells as names of files, with a number where two would be one: "a b" and "a_b", or "a" and "A"."""
+    names = []
+    for cell in cells:
+        safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in cell)
+        taken = {other.casefold() for other in names}
+        numbered = (f"{safe}_{number}" for number in itertools.count(2))
+        names.append(next(name for name in itertools.chain([safe], numbered) if name.casefold() not in taken))
+    return names
 
 
 @ends_command()
@@ -228,8 +251,8 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, help="where results go (default: runs/predictions/<folder>)")
     wanted = parser.parse_args(arguments)
     run = DEMONSTRATION if wanted.run == "demonstration" else Path(wanted.run)
-    out = wanted.out or paths.runs() / "predictions" / Path(wanted.folder).resolve().stem
-    predictor = Predictor(run if run.is_dir() else paths.runs() / run, wanted.fold)
+    out = wanted.out or paths.runs() / "predictions" / own.stem(Path(wanted.folder))
+    predictor = Predictor(run if os.path.isdir(run) else paths.runs() / run, wanted.fold)
     calls = write(predictor, wanted.folder, out, wanted.size, wanted.grad_cam)
     print(calls.round({"log_odds": 1}).to_string(index=False) if len(calls) else "cells unknown: no karyotype")
     print(f"{PURPOSE}: {out}")

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from collections import Counter
 
@@ -30,9 +31,10 @@ def own_parameters(tmp_path, monkeypatch):
 
 
 def picture(number):
-    """An image that tells which one it is: 10 x 6 pixels of its number."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((10, 6), number, np.uint8)).save(buffer, "PNG")
+    """An image that tells which one it is: 10 x 6 pixels of its number, but for a corner."""
+    buffer, pixels = io.BytesIO(), np.full((10, 6), number, np.uint8)
+    pixels[-1, -1] = 255
+    Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -125,8 +127,13 @@ def test_class_folders_in_an_archive(tmp_path):
 
 BAD_FOLDERS = {
     "nothing": ({"readme.txt": b"x"}, "no image"),
+    "another format": (
+        {"1/a.gif": b"GIF8", "2/b.gif": b"GIF8"},
+        "no image (BMP, JPEG, PNG or TIFF) among 2 files (such as",
+    ),
     "packed": ({"cells.rar": b"x"}, "Unpack cells.rar first"),
     "no classes": ({"a.png": b"x", "b.png": b"x"}, "in no folder of a class"),
+    "a sheet of other columns": ({"a.png": b"x", "s.csv": b"name,class\na.png,1"}, "names the columns file and label"),
     "no class names": ({f"good/{n}.png": b"x" for n in range(9)}, "'good' is no class"),
     "labels from 0": ({f"{n}/a.png": b"x" for n in range(24)}, "'0' is no class"),
     "one class": ({"7/a.png": b"x", "7/b.png": b"x"}, "all 2 images are of class 7"),
@@ -165,6 +172,7 @@ SPELLINGS = {
     "without sub-folders": SHEET.replace("sub/", "").encode(),
     "without endings": SHEET.replace(".png", "").replace(".PNG", "").encode(),
     "the sender's folders": SHEET.replace("a.png", "C:\\cells\\a.png").encode(),
+    "empty columns at the right": SHEET.replace("\n", ",,\n").encode(),
     "labels as numbers": SHEET.replace(",X,", ",23.0,").replace(",1,", ",1.0,").replace(",7,", ",chr7,").encode(),
     "other order": b"label;file;patient;cell\n1;a.png;p1;c1\nX;sub/b.png;p2;c2\n7;c.PNG;p2;c2\n",
 }
@@ -185,6 +193,13 @@ def test_a_sheet_of_western_windows(tmp_path):
     assert [row[0] for row in rows_of(place, "labels.csv")] == ["Müller.png", "b.png"]
 
 
+def test_a_letter_in_two_pieces(tmp_path):
+    """macOS names files so, and what is typed into a sheet looks the same."""
+    place = write(tmp_path / "set", {unicodedata.normalize("NFD", "größe/ü.png"): picture(1), "b.png": picture(2)})
+    (place / "labels.csv").write_text("file,label\ngröße/ü.png,1\nb.png,2\n", encoding="utf-8")
+    assert sorted(row[2] for row in rows_of(place, "labels.csv")) == [0, 1]
+
+
 def test_missing_cells_classes_and_rows_are_said(tmp_path):
     sheet = "file,label,cell\na.png,1,c1\nsub/b.png,2,\n"
     rows, remarks = own.index(write(tmp_path / "set", FILES | {"s.csv": sheet.encode()}), "s.csv")
@@ -203,6 +218,9 @@ BAD_SHEETS = {
     "labels from 0": ("file,label\na.png,0\nb.png,1\n", ["row 2: label '0' is no class"]),
     "unknown column": ("file,label,cel\na.png,1,x\n", ["unknown column 'cel'", "did you mean 'cell'?"]),
     "no label column": ("file,cell\na.png,1\n", ["no column 'label'", "first line"]),
+    "a column twice": ("file,label,cell,cell\na.png,1,c,d\nb.png,2,c,d\n", ["several columns 'cell'", "Keep one"]),
+    "UTF-16 without its mark": ("f\0i\0l\0e\0", ["no text", "in UTF-8"]),
+    "a value in a column without a name": ("file,label,\na.png,1,\nb.png,2,7\n", ["row 3: 3 values, where 2 columns"]),
     "no names of columns": ("a.png,1\nb.png,2\n", ["unknown column 'a.png'"]),
     "a file twice": ("file,label\na.png,1\nA.png,2\n", ["row 3: file 'A.png' is named again, first in row 2"]),
     "an ambiguous file": ("file,label\na.png,1\nd.png,2\n", ["row 3: file 'd.png' may be one/d.png or two/d.png"]),
@@ -331,8 +349,9 @@ def test_new_writes_what_is_needed(tmp_path, own_parameters, sheet, capsys):
 def test_new_leaves_nothing_behind_for_a_folder_that_cannot_be_read(tmp_path, own_parameters):
     with pytest.raises(SystemExit, match="no image"):
         datasets.main(["new", str(write(tmp_path / "set", {"a.txt": b"x"}))])
-    with pytest.raises(SystemExit, match="not there"):
-        datasets.main(["new", str(tmp_path / "nowhere")])
+    for name in ("nowhere", 300 * "x"):  # of which the system says that no name is so long
+        with pytest.raises(SystemExit, match="not there"):
+            datasets.main(["new", str(tmp_path / name)])
     assert list(own_parameters.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -129,9 +130,27 @@ def test_a_folder_becomes_tables_and_karyograms(run, folder, tmp_path, capsys):
     assert predict.PURPOSE in capsys.readouterr().out
 
 
+def test_no_picture_is_written_over_another_and_none_stays_of_an_earlier_call(run, folder, tmp_path):
+    """Names of cells that are one name as files, on some systems or on all; then another folder into the same place."""
+    for old, new in (("cell01", "a b"), ("cell02", "A_b")):
+        (folder / old).rename(folder / new)
+    predictor, out = predict.Predictor(run, [0]), tmp_path / "out"
+    predict.write(predictor, folder, out, grad_cam=True)
+    pictures = {path.name for path in out.iterdir()} - {"predictions.csv", "karyotypes.csv"}
+    endings = (".png", ".svg", "_grad_cam.png")
+    assert pictures == {name + ending for name in ("A_b", "a_b_2") for ending in endings}
+    assert "a b: " in (out / "a_b_2.svg").read_text()
+    (out / "notes.txt").touch()
+    predict.write(predictor, folder / "a b", out)
+    assert {path.name for path in out.iterdir()} == {
+        *("predictions.csv", "karyotypes.csv", "notes.txt"),
+        *("a_b.png", "a_b.svg"),
+    }
+
+
 def test_the_images_of_one_cell_need_no_sub_folder(folder):
-    names, pictures, cells, remarks = predict.read_folder(folder / "cell01")
-    assert len(names) == len(pictures) == 46 and set(cells) == {"cell01"} and not remarks
+    names, pictures, cells, remarks = predict.read_folder((folder / "cell01").rename(folder / "K 21.04"))
+    assert len(names) == len(pictures) == 46 and set(cells) == {"K 21.04"} and not remarks
 
 
 def test_class_folders_with_a_few_images_are_one_cell(folder):
@@ -165,6 +184,12 @@ def test_what_is_no_single_cell_is_said(run, drawn, tmp_path, n, capsys):
     (calls,) = predict.write(predict.Predictor(run, [0]), place, tmp_path / "out").to_dict("records")
     assert calls["karyotype"] == "?" and not calls["sure"]
     assert f"one: {n} images, where one cell has 46" in capsys.readouterr().out
+
+
+def test_an_archive_whatever_the_capitals_of_its_name(folder):
+    archive = Path(shutil.make_archive(str(folder), "zip", folder))
+    names, _, cells, _ = predict.read_folder(archive.rename(archive.with_name("SENT.ZIP")))
+    assert len(names) == 92 and set(cells) == {"cell01", "cell02"}
 
 
 def test_a_sheet_as_people_send_it(folder):
@@ -206,8 +231,11 @@ def test_other_bad_places_are_refused(run, tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(StudyError, match="no image"):
         predict.read_folder(tmp_path / "empty")
-    with pytest.raises(StudyError, match="no such folder"):
-        predict.read_folder(tmp_path / "absent")
+    for name in ("absent", 300 * "x"):  # of which the system says that no name is so long
+        with pytest.raises(StudyError, match="no such folder"):
+            predict.read_folder(tmp_path / name)
+    with pytest.raises(StudyError, match=r"\.png: is one image"):
+        predict.read_folder(next(folder.rglob("*.png")))
     (folder / "cell01" / "text.png").write_text("no picture")
     with pytest.raises(StudyError, match=r"text\.png"):
         predict.read_folder(folder)
@@ -217,6 +245,13 @@ def test_other_bad_places_are_refused(run, tmp_path, folder):
         predict.Predictor(run, [4])
     with pytest.raises(SystemExit, match="no finished run"):
         predict.main([str(tmp_path / "empty"), str(folder)])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 60)])
+def test_an_image_that_shows_nothing_is_refused(folder, size):
+    Image.new("L", size, 255).save(folder / "cell02" / "blank.png")
+    with pytest.raises(StudyError, match=r"1 images show nothing but one grey, such as cell02/blank\.png\. Remove"):
+        predict.read_folder(folder)
 
 
 def test_other_files_are_named_and_left_out(folder):
