@@ -190,20 +190,12 @@ def _weights(number, evidence):
 def _contrast(number, evidence, level, draws, seed):
     """`statistics.contrast` of the runs, in points, over all seeds that have them; tasks apart."""
     weights = _weights(number, evidence)
-    seeds, parts = _seeds(weights, evidence), {}
+    seeds, parts = evidence.seeds(weights), {}
     for key, weight in weights.items():
         tables_of_run = [predictions[key] for predictions in seeds]
         parts.setdefault((key[0], tables.groups(tables_of_run[0])), []).append((weight, tables_of_run))
     found = statistics.contrast([(by, runs) for (_, by), runs in parts.items()], "macro_f1", draws, level, seed)
     return Interval(*(round(100 * value, 9) for value in found[:3]))  # sums of equal terms leave some 1e-15
-
-
-def _seeds(keys, evidence):
-    """The predictions of each seed that has all these runs, on the folds of the first: [{key: table}]."""
-    folds = {key: set(evidence.predictions[key]["fold"]) for key in keys}
-    others = [other.predictions for other in evidence.others]
-    whole = [other for other in others if all(key in other and set(other[key]["fold"]) == folds[key] for key in keys)]
-    return [evidence.predictions, *whole]
 
 
 def _sd(number, evidence, level, draws, seed):
@@ -303,7 +295,7 @@ def _basis(run, evidence):
         return {"basis": f"images of {', '.join(dict.fromkeys([*table['x'], *table['y']]))}"}
     folds = sorted(set(evidence.scores["fold"]))
     data = sorted({evidence.records[key]["data"]["name"] for key in keys})
-    seeds = min(len(_seeds(number.keys(evidence), evidence)) for number, _ in run)
+    seeds = min(len(evidence.seeds(number.keys(evidence))) for number, _ in run)
     seeds = f"{seeds} seeds" if seeds > 1 else "one seed: for these networks"
     return {"basis": f"{len(keys)} runs; {seeds}; folds {', '.join(map(str, folds))}; {', '.join(data)}"}
 

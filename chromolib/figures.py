@@ -541,7 +541,7 @@ def overlay(images, maps):
 def grad_cam_cases(cases):
     """Figure 3: a row per `cases.Case`, the image and its overlay under each approach; a wrong answer in bold."""
     width = 1 + len(cases[0].maps)
-    figure, axes = plt.subplots(len(cases), width, figsize=(2 * width, 2.3 * len(cases)), squeeze=False)
+    figure, axes = plt.subplots(len(cases), width, figsize=(2 * width, 2.6 * len(cases)), squeeze=False)
     for row, case in zip(axes, cases, strict=True):
         _show(row[0], case.image, f"{case.title}\nclass {CLASSES[case.label]}")
         for axis, (approach, heat) in zip(row[1:], case.maps.items(), strict=True):

@@ -18,10 +18,11 @@ from pathlib import Path
 import jinja2
 import matplotlib
 import nbformat
+import numpy as np
 import pandas as pd
 from PIL import Image
 
-from chromolib import archives, browse, files, parameters, paths, runs
+from chromolib import archives, browse, files, metrics, parameters, paths, runs
 from chromolib.errors import StudyError
 from chromolib.tables import RUN
 
@@ -223,8 +224,8 @@ def publish(profile):
     """Copy what a reader needs of a profile to runs/reference/, and write its page there; the folder.
 
     That is tables, figures, scores, predictions, run.json and the notebooks as executed; no weights, no thumbnails.
-    Predictions are packed, every value as it was, and packed.json has the SHA-256 of the packed files. Whole or not at
-    all: what was published before is replaced at the end. A profile without tables has no page.
+    Predictions are packed, logits as float16 and all else as it was, and packed.json has the SHA-256 of the packed
+    files. Whole or not at all: what was published before is replaced at the end. A profile without tables has no page.
     """
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
     if not files.matching(source, "*/*/*/run.json"):
@@ -256,6 +257,8 @@ def _copy(name, file, folder):
         (folder / name).write_text(text, encoding="utf-8")
     elif file.suffix == ".parquet":
         table = pd.read_parquet(file)
+        logits = table.columns.intersection([*metrics.LOGITS, *metrics.LAST_LOGITS])
+        table = table.astype(dict.fromkeys(logits, np.float16))  # as runs keep them; early ones had single precision
         numbers, others = (list(table.select_dtypes(**{way: "floating"})) for way in ("include", "exclude"))
         packing = {"compression": "zstd", "compression_level": 19}  # about half the space
         table.to_parquet(folder / name, **packing, use_byte_stream_split=numbers, use_dictionary=others)

@@ -190,6 +190,16 @@ class Results(NamedTuple):
         """The rows of `scores` of one run (task, architecture, approach), by fold."""
         return self.scores[(self.scores[tables.RUN] == list(key)).all(axis=1)].sort_values("fold")
 
+    def seeds(self, keys):
+        """The predictions of each seed that has all these runs, on the same folds as the first: [{key: table}]."""
+        found, folds = [], None
+        for predictions in (self.predictions, *(other.predictions for other in self.others)):
+            if set(keys) <= predictions.keys():
+                own = {key: set(predictions[key]["fold"]) for key in keys}
+                folds = folds or own
+                found += [predictions] if own == folds else []
+        return found
+
 
 def results(profile, tasks, architectures, approaches, folds):
     """The `Results` of a profile, as far as they belong to the grid; empty where nothing is finished."""

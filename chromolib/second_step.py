@@ -26,10 +26,10 @@ COMPARISONS = (  # (against, baseline), and what their difference is
 def comparisons(found, draws=10_000, seed=0):
     """Each of `COMPARISONS` that was run: the rows of `tables.gains`, with `what`, and Holm's correction over them all.
 
-    found: a `runs.Results`.
+    found: a `runs.Results`, with those of other seeds, if there are any, as `others`.
     """
     parts = {
-        what: tables.gains(found.scores, found.predictions, baseline, against, draws, seed)
+        what: tables.gains(found.scores, found.predictions, baseline, against, draws, seed, found.others)
         for against, baseline, what in COMPARISONS
     }
     table = tables.stacked("what", parts)
@@ -41,21 +41,25 @@ def comparisons(found, draws=10_000, seed=0):
 def between_tasks(found, draws=10_000, seed=0):
     """How much more a comparison gives on Q-band than on G-band: DataFrame, a row per comparison and architecture.
 
-    difference, low, high, p: `statistics.contrast` of the two gains, whose cells or patients are drawn apart. One seed:
-    about these networks.
+    difference, low, high, p: `statistics.contrast` of the two gains, whose cells or patients are drawn apart; seeds, of
+    `found` and its `others`, are those that have all four runs, and `about` as in `tables.gains`.
     """
     rows = []
     networks = dict.fromkeys(architecture for _, architecture, _ in found.predictions)
     for (against, baseline, what), architecture in itertools.product(COMPARISONS, networks):
-        parts = []
-        for task, sign in (("q_band", 1), ("g_band", -1)):
-            after, before = (found.predictions.get((task, architecture, name)) for name in (against, baseline))
-            if after is not None and before is not None:
-                parts.append((tables.groups(after), [(sign, [after]), (-sign, [before])]))
-        if len(parts) == 2:
+        runs = [(task, architecture, name) for task in ("q_band", "g_band") for name in (against, baseline)]
+        seeds = found.seeds(runs)
+        if seeds:
+            q_after, q_before, g_after, g_before = ([tables_of[run] for tables_of in seeds] for run in runs)
+            parts = [
+                (tables.groups(q_after[0]), [(1, q_after), (-1, q_before)]),
+                (tables.groups(g_after[0]), [(-1, g_after), (1, g_before)]),
+            ]
             interval = statistics.contrast(parts, "macro_f1", draws, seed=seed)
-            rows.append((architecture, against, baseline, what, *(100 * value for value in interval[:3]), interval.p))
-    names = ["architecture", "against", "baseline", "what", "difference", "low", "high", "p"]
+            numbers = [100 * value for value in interval[:3]]
+            about = tables.about(len(seeds))
+            rows.append((architecture, against, baseline, what, *numbers, interval.p, len(seeds), about))
+    names = ["architecture", "against", "baseline", "what", "difference", "low", "high", "p", "seeds", "about"]
     return pd.DataFrame(rows, columns=names)
 
 

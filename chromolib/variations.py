@@ -34,8 +34,10 @@ def protocols(profile, tasks, architectures, approaches, folds):
 def seeds(base, profile, numbers, tasks, architectures, approaches, folds):
     """The `runs.Results` of a profile (`base`) and of its seed variations, {seed: Results}; what is absent is empty.
 
-    Raises StudyError as `check`, and where a variation has another seed than its name says.
+    Raises StudyError as `check`, where the profile has no finished run, and where a variation has another seed than its
+    name says.
     """
+    tables.select(base.scores, tasks, architectures, approaches, folds)  # says so where there is nothing
     first = next(iter(base.records.values()))
     seeded = {first["parameters"]["seed"]: base}
     for number in numbers:

@@ -63,6 +63,28 @@ def test_between_tasks_is_the_difference_of_the_two_gains():
     assert second_step.between_tasks(results({"imagenet": 0.5, "two_step": 0.3}, ("q_band",)), 100).empty
 
 
+def test_with_a_second_seed_both_tables_speak_of_the_approaches():
+    both = {"imagenet": 0.5, "two_step": 0.3}
+    first, second = results(both | {"imagenet_double": 0.4}), results(both)
+    for run in second.predictions:  # trained anew: other answers on the same images
+        second.predictions[run] = predictions(20, wrong=both[run[2]] + 0.05, seed=7)
+    found = first._replace(others=(second,))
+    table = second_step.comparisons(found, 200).set_index(["task", "baseline", "against"])
+    assert table.loc[("q_band", "imagenet", "two_step"), ["seeds", "about"]].tolist() == [2, "the approaches"]
+    assert table.loc[("q_band", "imagenet", "imagenet_double"), ["seeds", "about"]].tolist() == [1, "these networks"]
+    gains = {task: [pooled_gain(each, task) for each in (first, second)] for task in ("q_band", "g_band")}
+    assert table.loc[("q_band", "imagenet", "two_step"), "pooled_gain"] == pytest.approx(np.mean(gains["q_band"]))
+    between = second_step.between_tasks(found, 200).set_index(["baseline", "against"])
+    row = between.loc[("imagenet", "two_step")]
+    assert row["difference"] == pytest.approx(np.mean(gains["q_band"]) - np.mean(gains["g_band"]))
+    assert between["seeds"].tolist() == [2, 1, 1]
+
+
+def pooled_gain(found, task):
+    after, before = (macro_f1(found.predictions[task, NETWORK, name]) for name in ("two_step", "imagenet"))
+    return 100 * (after - before)
+
+
 def test_a_variation_that_was_not_run_says_so():
     whole, empty = results({"imagenet": 0.5, "two_step": 0.3}, ["g_band"]), runs.results("nowhere", *4 * [[]])
     table = second_step.varied({"as it is": whole, "smaller": empty}, ["q_band", "g_band"], [NETWORK], draws=200)

@@ -17,6 +17,8 @@ def results(tmp_path, monkeypatch):
 def test_a_profile_without_runs_is_named():
     with pytest.raises(StudyError, match="no finished run of resnet34 on q_band, g_band"):
         variations.protocols("m", *GRID)
+    with pytest.raises(StudyError, match="no finished run of resnet34 on q_band, g_band"):
+        variations.seeds(runs.results("m", *GRID), "m", [1], *GRID)
 
 
 @pytest.mark.parametrize(
