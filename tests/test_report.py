@@ -125,6 +125,8 @@ def test_holm_has_the_last_word_and_other_tables_may_hold_the_control(results):
     report.save_table(gains((*Q, *UP)), "small", "gains")
     report.save_table(gains((*CONTROLS[0], *OPEN)), "small", "second_step")
     assert "Beside the matched control" in said(results) and "on Q-band +0.5 points" in said(results)
+    report.save_table(gains((*Q, *UP), seeds=2), "small", "gains")
+    assert "those beside the matched control are about <em>these networks</em>" in said(results)
 
 
 def test_a_profile_of_one_approach_shows_what_it_has_and_no_more(results):
@@ -135,6 +137,7 @@ def test_a_profile_of_one_approach_shows_what_it_has_and_no_more(results):
     report.save_table(pd.DataFrame([scores]), "small", "table2_performance")
     assert "<code>scratch</code>, resnet34 on Q-band, 12.3 %." in said(results)
     page = report.write("small").read_text()
+    assert "<h1>How well are these chromosomes read?</h1>" in page  # it was not asked about the stop
     assert 'id="table-gains"' not in page and "<summary>Table 2: performance" in page
     assert "None of the paper’s 2 statements can be judged" in page and 'id="table-claims"' not in page
     assert "04_statistics, which as executed is not part of this folder" in page
