@@ -81,13 +81,17 @@ def _differences(where, mine, reference):
 
 
 def _folds(mine, reference):
-    """The scores of each fold, in per cent, and the folds that only one has."""
+    """The scores of each fold, in per cent, and the folds that only one has, of the runs that both have."""
+    shared = set.intersection(
+        *(set(table[tables.RUN].itertuples(index=False, name=None)) for table in (mine, reference))
+    )
     columns = [*tables.METRICS, *(f"last_{name}" for name in tables.METRICS)]
     long = [100 * table.set_index([*tables.RUN, "fold"])[columns].stack() for table in (mine, reference)]
     for key in sorted(long[0].index.union(long[1].index)):
         *run, fold, metric = key
-        values = [part.get(key) for part in long]
-        yield _row("score", f"{'/'.join(run)}, fold {fold}: {metric}", *values, TOLERANCE)
+        if tuple(run) in shared:
+            values = [part.get(key) for part in long]
+            yield _row("score", f"{'/'.join(run)}, fold {fold}: {metric}", *values, TOLERANCE)
 
 
 def _tables(profile, roots, exact):
