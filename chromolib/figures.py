@@ -723,6 +723,34 @@ def second_step(table, tasks):
     return _finish(figure)
 
 
+def varied(table, tasks):
+    """What a way to show the chromosomes changes, and the stop on top of it, with 95 % intervals: a panel a task.
+
+    table: as of `second_step.varied`, of one network; what was not run has no row.
+    """
+    table = table[table["state"] != "not run"]
+    names = list(dict.fromkeys(table["variation"]))
+    series = {
+        "change": ("this way to show them", PALETTE[7]),
+        "gain": ("the stop, over imagenet", _colour("imagenet")),
+        "instead": ("the stop, over imagenet_double", _colour("imagenet_double")),
+    }
+    titles, height = [_words(task) for task in tasks], 1.6 + 0.7 * len(names)
+    figure, axes = _panels(titles, height, width=10 / len(tasks), sharex=True, sharey=True)
+    for axis, task in zip(axes, tasks, strict=True):
+        axis.axvline(0, color="0.6", linewidth=1)
+        for number, (column, (label, colour)) in enumerate(series.items()):
+            rows = table[(table["task"] == task) & table[column].notna()]
+            places = np.array([names.index(name) for name in rows["variation"]]) + 0.22 * (number - 1)
+            ends = rows[["low", "high"] if column == "gain" else [f"{column}_low", f"{column}_high"]]
+            look = {"fmt": "soD"[number], "color": colour, "capsize": 4, "label": label}
+            _points(axis, rows[column], places, ends, horizontal=True, **look)
+        axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        axis.set_xlabel("difference in Macro-F1 (points)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=10)
+    return _finish(figure, rect=(0, 0.35 / height, 1, 1))
+
+
 def curve(points):
     """Macro-F1 (left) and gains with 95 % intervals (right) against the cells learned from, a colour a baseline.
 

@@ -21,6 +21,10 @@ COMPARISONS = (  # (against, baseline), and what their difference is
     ("two_step", "two_step_shuffled", "the labels of the stop"),
     ("two_step_inverted", "two_step", "the stop's bands in the target's polarity"),
 )
+_VARIED = {  # of `varied`: a baseline, and which columns come from which of `tables.gains` over it
+    "imagenet": {"gain": "pooled_gain", "low": "pooled_low", "high": "pooled_high", "p": "pooled_p"},
+    "imagenet_double": {"instead": "pooled_gain", "instead_low": "pooled_low", "instead_high": "pooled_high"},
+}
 
 
 def comparisons(found, draws=10_000, seed=0):
@@ -64,30 +68,32 @@ def between_tasks(found, draws=10_000, seed=0):
 
 
 def varied(results, tasks, architectures, draws=10_000, seed=0):
-    """two_step over imagenet where one thing is otherwise: DataFrame, a row per variation, task and architecture.
+    """What two_step gives where one thing is otherwise: DataFrame, a row per variation, task and architecture.
 
     results: {name: `runs.Results`}, the first of which is what the others vary. state: "run", "not run", or "imagenet
     alone"; before: the pooled Macro-F1 of imagenet in per cent, and change how far it is from the first one's (paired
-    bootstrap over cells or patients); gain, low, high, p: the pooled gain of `tables.gains`.
+    bootstrap over cells or patients); gain, low, high, p: the pooled gain of `tables.gains` over imagenet, and instead
+    with its interval that over imagenet_double, as many more steps on the target.
     """
     rows, first = [], next(iter(results.values())).predictions
     for name, found in results.items():
-        gains = tables.gains(found.scores, found.predictions, draws=draws, seed=seed)
-        known = gains.set_index(["task", "architecture"]).to_dict("index")
-        for task, architecture in itertools.product(tasks, architectures):
-            row = {"variation": name, "task": task, "architecture": architecture, "state": "not run"}
-            run = task, architecture, "imagenet"
+        for run in itertools.product(tasks, architectures, ["imagenet"]):
+            row = dict(zip(("variation", "task", "architecture", "state"), (name, *run[:2], "not run"), strict=True))
             if run in found.predictions:
                 row |= {"state": "imagenet alone", "before": _score(found, *run)}
                 if found.predictions is not first and run in first:
                     pair, groups = (found.predictions[run], first[run]), tables.groups(first[run])
                     row |= statistics.unmatched_bootstrap(*pair, "macro_f1", groups, draws, seed=seed).points("change")
-            if run[:2] in known:
-                gain = known[run[:2]]
-                row |= {"state": "run"} | {short: gain[f"pooled_{short}"] for short in ("gain", "low", "high", "p")}
             rows.append(row)
+        for baseline, names in _VARIED.items():
+            gains = tables.gains(found.scores, found.predictions, baseline, draws=draws, seed=seed)
+            known = gains.set_index(["task", "architecture"]).to_dict("index")
+            for row in rows:
+                if row["variation"] == name and (row["task"], row["architecture"]) in known:
+                    gain = known[row["task"], row["architecture"]]
+                    row |= {"state": "run"} | {column: gain[own] for column, own in names.items()}
     about = ["variation", "task", "architecture", "state", "before", *columns("change")]
-    return pd.DataFrame(rows).reindex(columns=[*about, "gain", "low", "high", "p"])
+    return pd.DataFrame(rows).reindex(columns=[*about, *(name for names in _VARIED.values() for name in names)])
 
 
 def curve(by_cells, baseline="imagenet", draws=10_000, seed=0):

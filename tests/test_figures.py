@@ -1,6 +1,7 @@
 """What figures compute before they draw."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from chromolib import datasets, figures, images, synthetic
@@ -40,3 +41,16 @@ def test_a_karyogram_shows_every_picture_once_below_its_class():
     names = [[text.get_text() for text in axis.texts] for axis in figure.axes]
     assert names[0] == ["1", "2", "3", "4", "5"] and names[-1] == ["19", "20", "21", "22", "X", "Y", "?"]
     assert [len(axis.patches) for axis in figure.axes] == [1, 0, 0, 0]
+
+
+def test_variations_stand_at_their_numbers_and_what_was_not_run_is_left_out():
+    ways = {"as it is": (np.nan, 2.0, -5.0), "canvas": (np.nan,) * 3, "crop": (19.0, 3.0, np.nan)}
+    rows = [dict(zip(("change", "gain", "instead"), values, strict=True)) for values in ways.values()]
+    table = pd.DataFrame(rows).assign(variation=list(ways), task="q_band", state=["run", "not run", "run"])
+    for column, start in (("change", "change_"), ("gain", ""), ("instead", "instead_")):
+        table[f"{start}low"], table[f"{start}high"] = table[column] - 1, table[column] + 1
+    (axis,) = figures.varied(table, ["q_band"]).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["as it is", "crop"]
+    marks = [part.lines[0] for part in axis.containers]
+    assert [list(mark.get_xdata()) for mark in marks] == [[19.0], [2.0, 3.0], [-5.0]]
+    assert [list(mark.get_ydata().round()) for mark in marks] == [[1], [0, 1], [0]]

@@ -110,6 +110,16 @@ def test_a_variation_stands_beside_what_it_varies():
     assert np.isnan(table["gain"][3]) and table["change"][3] > 0
 
 
+def test_a_variation_stands_beside_its_own_control():
+    found = results({"imagenet": 0.5, "two_step": 0.3, "imagenet_double": 0.4})
+    table = second_step.varied(
+        {"as it is": found, "not": found._replace(predictions={}, scores=found.scores[:0])}, ["q_band"], [NETWORK], 200
+    )
+    after, before = (macro_f1(found.predictions["q_band", NETWORK, name]) for name in ("two_step", "imagenet_double"))
+    assert table["instead"][0] == pytest.approx(100 * (after - before)) and np.isnan(table["instead"][1])
+    assert table["instead_low"][0] < table["instead"][0] < table["instead_high"][0]
+
+
 @pytest.fixture
 def by_cells():
     shares = {3: (0.7, 0.4), 12: (0.5, 0.35), 48: (0.3, 0.25)}
