@@ -167,9 +167,12 @@ def by_cell(predictions, decoded):
 
 
 def iscn(counts):
-    """The karyotype of a cell with so many chromosomes of each class (24, or more), as ISCN writes it."""
+    """The karyotype of a cell with so many chromosomes of each class (24, or more), as ISCN writes it.
+
+    "?" stands for the sex chromosomes where none is at hand.
+    """
     counts = np.asarray(counts)[: metrics.N_CLASSES]
-    text = f"{counts.sum()},{'X' * counts[22]}{'Y' * counts[23]}"
+    text = f"{counts.sum()},{'X' * counts[22] + 'Y' * counts[23] or '?'}"
     for name, excess in zip(CLASSES, counts[:22] - 2, strict=False):
         text += f",{'+' if excess > 0 else '-'}{name}" * abs(excess)
     return text

@@ -257,6 +257,8 @@ def test_karyotypes_made_by_hand_are_named_and_their_images_labelled(text):
 def test_iscn_is_written_and_read():
     assert karyotype.iscn([2] * 22 + [1, 1]) == "46,XY"
     assert karyotype.iscn([2] * 20 + [4, 1, 1, 0]) == "46,X,+21,+21,-22"
+    assert karyotype.iscn([2] * 22 + [0, 0]) == "44,?"  # and not a comma with nothing behind it
+    assert karyotype.counts_of("44,?").tolist() == [2] * 22 + [0, 0]
     for text in born_with():
         assert karyotype.iscn(karyotype.counts_of(text)) == text
     assert karyotype.counts_of("46,Y,+21").tolist() == [2] * 20 + [3, 2, 0, 1]
