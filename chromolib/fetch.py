@@ -46,9 +46,10 @@ def download(address, file, md5=None):
     with bar:
         for _ in range(_ATTEMPTS):
             fault = _go_on(address, part, bar)
-            if fault is None if size is None else _length(part) >= size:
+            whole = _length(part) == size if size is not None else fault is None
+            if whole:
                 break
-    if fault is not None if size is None else _length(part) != size:
+    if not whole:
         of, why = f" of {size:,}" if size is not None else "", f" ({fault})" if fault is not None else ""
         raise StudyError(
             f"{address}: cut off at {_length(part):,}{of} bytes{why}. The same command goes on from there."
