@@ -741,13 +741,16 @@ def varied(table, tasks):
         axis.axvline(0, color="0.6", linewidth=1)
         for number, (column, (label, colour)) in enumerate(series.items()):
             rows = table[(table["task"] == task) & table[column].notna()]
+            if rows.empty:  # Matplotlib stumbles over no intervals
+                continue
             places = np.array([names.index(name) for name in rows["variation"]]) + 0.22 * (number - 1)
             ends = rows[["low", "high"] if column == "gain" else [f"{column}_low", f"{column}_high"]]
             look = {"fmt": "soD"[number], "color": colour, "capsize": 4, "label": label}
             _points(axis, rows[column], places, ends, horizontal=True, **look)
         axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
         axis.set_xlabel("difference in Macro-F1 (points)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=10)
+    marks = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=3, fontsize=10)
     return _finish(figure, rect=(0, 0.35 / height, 1, 1))
 
 

@@ -54,3 +54,5 @@ def test_variations_stand_at_their_numbers_and_what_was_not_run_is_left_out():
     marks = [part.lines[0] for part in axis.containers]
     assert [list(mark.get_xdata()) for mark in marks] == [[19.0], [2.0, 3.0], [-5.0]]
     assert [list(mark.get_ydata().round()) for mark in marks] == [[1], [0, 1], [0]]
+    figure = figures.varied(table.assign(gain=np.nan, instead=np.nan), ["q_band"])  # no approach stopped anywhere
+    assert [words.get_text() for words in figure.legends[0].get_texts()] == ["this way to show them"]

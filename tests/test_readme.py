@@ -11,7 +11,7 @@ from chromolib import architectures, datasets, images, parameters, paths, runs, 
 
 REFERENCE = paths.ROOT / "runs" / "reference"
 MINI = REFERENCE / "mini"
-EVENING = REFERENCE / "evening_patient" / "tables"
+EVENING, CROP = (REFERENCE / profile / "tables" for profile in ("evening_patient", "evening_patient_crop"))
 PAGES = [folder / "README.md" for folder in (paths.ROOT, REFERENCE, REFERENCE / "benchmarks")]
 README, RESULTS, SPEEDS = (page.read_text(encoding="utf-8").replace("−", "-") for page in PAGES)
 RESULTS = RESULTS.replace("\n", " ")  # a sentence may go on in the next line
@@ -33,6 +33,13 @@ def test_the_first_answer_is_that_of_the_reference_results():
     for row in variations().itertuples():
         changes = (row.change, row.change_low, row.change_high), (row.gain, row.low, row.high)
         assert all(pd.isna(change[0]) or between(*change, "+.1f") in README for change in changes), row
+        cost = -row.instead, -row.instead_high, -row.instead_low
+        assert pd.isna(row.instead) or between(*cost) in README, row
+    (framed,) = variations("evening_patient_256").itertuples()
+    assert between(framed.change, framed.change_low, framed.change_high, "+.1f") in README
+    tasks = pd.read_csv(CROP / "second_step_between_tasks.csv").set_index(["against", "baseline"])
+    row = tasks.loc[("two_step", "imagenet")]
+    assert between(row["difference"], row["low"], row["high"], "+.1f") in README
     few = pd.read_csv(EVENING / "learning_curve.csv").query("cells == 3")
     for row in few.itertuples():
         words = f"{row.pooled_gain:.1f}( points)? \\({row.pooled_low:.1f} to {row.pooled_high:.1f}\\)"
@@ -51,8 +58,8 @@ def test_the_first_answer_is_that_of_the_reference_results():
     assert row["false_alarms"] == 0 and f"none of {row['normal']}" in README
 
 
-def variations():
-    table = pd.read_csv(EVENING / "second_step_variations.csv")
+def variations(profile="evening_patient"):
+    table = pd.read_csv(REFERENCE / profile / "tables" / "second_step_variations.csv")
     return table[table["change"].notna()]
 
 
@@ -95,7 +102,7 @@ def test_chromosomes_shown_otherwise_are_those_of_the_reference_results():
                 )
             ]
             assert f"| {' | '.join(cells)} |" in RESULTS, (profile, row["task"], row["approach"], row["way"])
-    for row in variations().itertuples():
+    for row in (*variations().itertuples(), *variations("evening_patient_256").itertuples()):
         change = between(row.change, row.change_low, row.change_high, "+.1f")
         assert f"{row.before:.1f} %: {change}" in RESULTS, row
         assert pd.isna(row.gain) or between(row.gain, row.low, row.high, "+.1f") in RESULTS, row
@@ -139,12 +146,12 @@ def test_the_other_speeds_are_those_of_the_reference_results():
 
 
 def test_the_second_step_beside_its_controls_is_that_of_the_reference_results():
-    table = pd.read_csv(EVENING / "second_step.csv")
-    assert len(table) == 6  # what Holm's p is over
-    for row in table.itertuples():
+    tables = [pd.read_csv(folder / "second_step.csv") for folder in (EVENING, CROP)]
+    assert [len(table) for table in tables] == [6, 6]  # what Holm's p is over
+    for row in pd.concat(tables).itertuples():
         assert f"| {between(row.pooled_gain, row.pooled_low, row.pooled_high, '+.1f')} |" in RESULTS, row
         assert f"| {row.t_low:.1f} to {row.t_high:.1f} |" in RESULTS and f"{row.pooled_p_holm:.4f}" in RESULTS, row
-    between_tasks = pd.read_csv(EVENING / "second_step_between_tasks.csv")
+    between_tasks = pd.concat(pd.read_csv(folder / "second_step_between_tasks.csv") for folder in (EVENING, CROP))
     for row in between_tasks[between_tasks["against"] == "two_step"].itertuples():
         assert f"{row.difference:+.1f}" in RESULTS and f"{row.low:.1f} to {row.high:.1f})" in RESULTS, row
     for row in pd.read_csv(EVENING / "zero_shot.csv").itertuples():
@@ -194,7 +201,7 @@ def test_the_coverages_are_those_of_the_simulations():
 
 def test_what_was_run_is_what_the_runs_recorded():
     rows = re.findall(r"\| `(\w+)` \| (\d+) \| [\d,]+ \| [^|]+ \| (\w{7}) \|", RESULTS)
-    assert len(rows) == 12
+    assert len(rows) == 14
     for profile, trainings, commit in rows:
         records = [runs.record(file.parent) for file in REFERENCE.glob(f"{profile}/*/*/*/run.json")]
         assert {record["project"]["commit"][:7] for record in records} == {commit}, profile
