@@ -92,12 +92,12 @@ def difference(one, other):
 
 
 @cache
-def logits_and_gradient(bench, name, place=None, compiled=False, precision="fp32", dtype=torch.float32):
+def logits_and_gradient(bench, name, ours=True, compiled=False, precision="fp32", dtype=torch.float32):
     """Of one batch in training: the logits, and the gradient of the network's first weights."""
-    model, (images, labels) = bench.model(name, place), bench.noise(bench.batch)
+    model, (images, labels) = bench.model(name), bench.noise(bench.batch)
     place = next(model.parameters()).device
-    if dtype == torch.float64:  # as it comes from timm: what `prepare` does to layers is under test
-        fresh = architectures.create(name, image_size=bench.size).double()
+    if not ours:  # as it comes from timm: what `prepare` does to layers is under test
+        fresh = architectures.create(name, image_size=bench.size).to(dtype)
         fresh.load_state_dict(model.state_dict())
         model = fresh.to(place)
     if compiled:
@@ -110,9 +110,18 @@ def logits_and_gradient(bench, name, place=None, compiled=False, precision="fp32
 
 
 def against_float64(bench, name, which, **options):
-    """One engine against float64 on the same device; which: 0 the logits, 1 the gradient."""
-    exact = logits_and_gradient(bench, name, dtype=torch.float64)
+    """One engine against timm's network in float64 on the same device; which: 0 the logits, 1 the gradient."""
+    exact = logits_and_gradient(bench, name, ours=False, dtype=torch.float64)
     return difference(logits_and_gradient(bench, name, **options)[which], exact[which])
+
+
+def against_bf16(bench, name, which, **options):
+    """One engine's distance from float64 as a multiple of that of timm's network in bf16, of 0.001 where that is less.
+
+    How far 8 bits lead away depends on the network and the batch: a share for all would be a guess.
+    """
+    usual = against_float64(bench, name, which, ours=False, precision="auto")
+    return against_float64(bench, name, which, precision="auto", **options) / max(usual, 1e-3)
 
 
 def against_cpu(bench, work):
@@ -231,14 +240,12 @@ def names_of_gpus(bench):
 
 
 def checks(bench):
-    """(key, limit, function) of each check. Limits allow for the order of sums in float32, and for bf16's 8 bits."""
+    """(key, limit, function) of each check. Limits allow for the order of sums in float32, and of roundings in bf16."""
     for name in TRAINED[:1] if bench.quick else CHECKED:
-        engines = {"eager fp32": {}, "compiled fp32": {"compiled": True}, "eager bf16": {"precision": "auto"}}
-        engines["compiled bf16"] = {"compiled": True, "precision": "auto"}
-        for engine, options in engines.items():
-            limits = (1e-3, 5e-2) if "fp32" in engine else (1e-1, 1.0)
-            for which, (what, limit) in enumerate(zip(("logits", "gradient"), limits, strict=True)):
-                yield f"{name}: {what}, {engine}", limit, partial(against_float64, bench, name, which, **options)
+        for engine, options in {"eager": {}, "compiled": {"compiled": True}}.items():
+            for which, (what, limit) in enumerate({"logits": 1e-3, "gradient": 5e-2}.items()):
+                yield f"{name}: {what}, {engine} fp32", limit, partial(against_float64, bench, name, which, **options)
+                yield f"{name}: {what}, {engine} bf16", 2.0, partial(against_bf16, bench, name, which, **options)
         yield f"{name}: embeddings, GPU and CPU", 1e-3, partial(against_cpu, bench, partial(embeddings, bench, name))
         yield f"{name}: Grad-CAM, GPU and CPU", 5e-2, partial(against_cpu, bench, partial(grad_cam, bench, name))
         yield f"{name}: resumed", 0.0, partial(resumed, bench, name)

@@ -5,7 +5,6 @@ import ctypes
 import logging
 import os
 import re
-import timeit
 from functools import cache, partial
 
 import torch
@@ -18,6 +17,7 @@ from chromolib.errors import StudyError
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt: see mallopt(3)
 FEW_PIXELS = 64  # up to here a 1 x 1 convolution is slower than its matrix product (measured, torch 2.14)
 NEIGHBOURS = 0.1  # of a GPU's memory: from here on other processes are to blame for want of it [ours]
+_ISAS_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}  # oneDNN's
 _GIB = 2**30
 _FULL = re.compile(r"out of memory|ALLOC(ATION)?_FAILED|cublasCreate|(can't allocate|not enough) memory", re.IGNORECASE)
 
@@ -68,24 +68,14 @@ def _refuse_idle_gpu(reason):
 def has_fast_bfloat16(device):
     """Whether bf16 arithmetic is in hardware: on CUDA from Ampere on, on a CPU with AVX512-BF16 or AMX.
 
-    Elsewhere bf16 on a CPU is emulated and slower than fp32, so what the processor says of itself
-    is tried: ONEDNN_MAX_CPU_ISA, for one, forbids the instructions and changes no flag.
+    Elsewhere bf16 on a CPU is emulated and slower than fp32. oneDNN, which computes there, leaves instructions alone
+    where ONEDNN_MAX_CPU_ISA says so, which changes no flag. Nothing is timed: a busy machine computes as an idle one.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    said = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return said and _bfloat16_pays()
-
-
-@cache
-def _bfloat16_pays():
-    """Whether a convolution takes less time in bf16 than in fp32: half in hardware, several times as much emulated."""
-    images = torch.rand(16, 64, 32, 32).to(memory_format=torch.channels_last)
-    layer, seconds = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last), []
-    for enabled in (True, False):
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled):
-            seconds.append(min(timeit.repeat(lambda: layer(images), number=1, repeat=5)))
-    return seconds[0] < 1.5 * seconds[1]  # far from both, so that noise decides nothing
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _ISAS_WITHOUT_BF16:
+        return False
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def is_out_of_memory(error):

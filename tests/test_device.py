@@ -104,19 +104,26 @@ def test_a_gpus_number_is_nvidia_smis():
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
-def test_a_processor_that_may_not_use_its_bf16_instructions_is_found_out():
-    """The flags say yes, and oneDNN, told to leave these instructions alone, emulates them."""
-    work = """
-import torch
-torch.cpu._is_avx512_bf16_supported = torch.cpu._is_amx_tile_supported = lambda: True
-from chromolib import device
-print(device.has_fast_bfloat16(torch.device("cpu")))
-"""
-    limited = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-    output = subprocess.run(
-        [sys.executable, "-c", work], capture_output=True, text=True, check=True, env=limited
-    ).stdout
-    assert output == "False\n"
+@pytest.mark.parametrize(
+    ("limit", "flags", "fast"),
+    [
+        (None, True, True),
+        (None, False, False),
+        ("AVX512_CORE_AMX", True, True),
+        ("avx512_core_bf16", True, True),
+        ("ALL", True, True),
+        ("AVX512_CORE", True, False),
+        ("avx2", True, False),
+    ],
+)
+def test_bf16_on_a_processor_is_by_its_flags_and_what_onednn_may_use(limit, flags, fast, monkeypatch):
+    """Names of the limits: oneDNN's documentation, "CPU Dispatcher Control"."""
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: flags)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: flags)
+    assert device.has_fast_bfloat16(torch.device("cpu")) is fast
 
 
 OUT_OF_MEMORY = [
