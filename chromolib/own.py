@@ -98,9 +98,10 @@ def index(path, layout):
 def unlabelled(path):
     """([(member, cell)] of images whose class is asked for, words on what is irregular).
 
-    path: a folder or archive, in which the first sub-folder names the cell (but class folders with
-    a few images each are of one cell), or a sheet in a folder. cell: str, or None for all where not
-    known for all. Raises StudyError as `index`, but needs no labels.
+    path: a folder or archive, in which the folders above an image name its cell, such as
+    <patient>/<cell> (class folders with a few images each do not: what is above them does), or a
+    sheet in a folder. cell: str, or None for all where not known for all. Raises StudyError as
+    `index`, but needs no labels.
     """
     sheet = path.name if SHEET.search(path.name) else None
     members = _members(path.parent if sheet else path)
@@ -110,10 +111,10 @@ def unlabelled(path):
         return [(member, cell) for member, _, _, cell, _ in rows], remarks
     others = len(members) - len(pictures)
     remarks = [f"files that are no images by their names, left out: {others:,}"] if others else []
-    folders = Counter(name.split("/")[0] for name in pictures if "/" in name)
-    if folders and max(folders.values()) < _FEW and None not in map(label, folders):
-        return [(name, stem(path)) for name in pictures], remarks
-    return [(name, name.split("/")[0] if "/" in name else stem(path)) for name in pictures], remarks
+    above = [PurePosixPath(name).parts[:-1] for name in pictures]
+    if max(Counter(above).values()) < _FEW and all(folders and label(folders[-1]) is not None for folders in above):
+        above = [folders[:-1] for folders in above]
+    return [(name, "/".join(folders) or stem(path)) for name, folders in zip(pictures, above, strict=True)], remarks
 
 
 def stem(path):
@@ -251,6 +252,8 @@ def _table(where, text):
         lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
     except csv.Error as error:
         raise StudyError(f"{where}: line {reader.line_num} cannot be read as CSV ({error}). Save it anew.") from error
+    if lines and lines[0][1][:1] in (["sep="], ["SEP="]):  # Excel's line on the separator, by which it is split itself
+        del lines[0]
     if not lines:
         raise StudyError(f"{where}: is empty. Its first line should be: {', '.join(_COLUMNS)}")
     columns = [name.lower() for name in lines[0][1]]

@@ -162,6 +162,8 @@ SPELLINGS = {
     "plain": SHEET.encode(),
     "mark and CRLF": SHEET.replace("\n", "\r\n").encode("utf-8-sig"),
     "semicolons": SHEET.replace(",", ";").encode(),
+    "semicolons, named first": b"sep=;\r\n" + SHEET.replace(",", ";").encode(),
+    "tabs, named first": b"sep=\t\r\n" + SHEET.replace(",", "\t").encode(),
     "tabs": SHEET.replace(",", "\t").encode(),
     "UTF-16": SHEET.encode("utf-16"),
     "old Macintosh lines": SHEET.replace("\n", "\r").encode(),

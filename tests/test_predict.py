@@ -161,6 +161,19 @@ def test_class_folders_with_a_few_images_are_one_cell(folder):
     assert len(names) == 46 and set(cells) == {"mine"}
 
 
+@pytest.mark.parametrize("below", ["", "{label}"])
+def test_cells_may_lie_in_folders_of_patients(folder, below):
+    """Two patients' cells have one name; a class folder is no cell."""
+    for patient, cell in (("P1", "cell01"), ("P2", "cell02")):
+        for path in list((folder / cell).iterdir()):
+            place = folder / "mine" / patient / "A" / below.format(label=path.stem[7:-1])
+            place.mkdir(parents=True, exist_ok=True)
+            path.rename(place / path.name)
+    names, _, cells, _ = predict.read_folder(folder / "mine")
+    assert [tuple(cells).count(cell) for cell in ("P1/A", "P2/A")] == [46, 46]
+    assert all(name.startswith(cell) for name, cell in zip(names, cells, strict=True))
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize("stain", ["Q", "G"])
 def test_grounds_are_black_or_white_and_pictures_grey_or_colour(run, tmp_path, stain, mode):
