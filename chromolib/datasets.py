@@ -30,14 +30,17 @@ _CELL_SIZE = 46
 QUIET = 5  # seconds after which reading shows its progress
 _AHEAD = 64  # images read before they are decoded, for all cores together
 
-PRESENTATIONS = ("square", "crop", "canvas", "both", "inverted", "reduced_64", "reduced_48", "reduced_32")
+PRESENTATIONS = (
+    *("square", "crop", "canvas", "both", "both_cropped"),
+    *("inverted", "reduced_64", "reduced_48", "reduced_32"),
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Square images and what is known of each.
 
-    images: (n, size, size) uint8, read-only, or (n, 2, size, size) in the presentation "both";
+    images: (n, size, size) uint8, read-only, or (n, 2, size, size) in presentations of two channels;
     labels: (n,) int64, 0..23, or -1 for natural images; cells, patients: (n,) str, or None where
     unknown; sizes: (n, 2) float32, area and length of the chromosome in native pixels
     (`images.area_and_length`), or None for natural images; files: (n,) str, unique names inside the
@@ -124,10 +127,10 @@ def load(name, root=None, size=256, presentation="square"):
 
     presentation: "square" (the paper's: padded and resized), "crop" (the foreground's tight crop,
     padded and resized), "canvas" (the crop at its cell's scale, on black; at the set's scale where
-    cells are unknown) or "both" (square and canvas, two channels). To ask why a staining helps:
-    "inverted" (squares of the negative: dark bands become bright, a white ground black) and
-    "reduced_<n>" (squares reduced to n pixels and back). Photographs are cut to squares in any
-    case.
+    cells are unknown), or of two channels: "both" (square and canvas), "both_cropped" (crop and
+    canvas). To ask why a staining helps: "inverted" (squares of the negative: dark bands become
+    bright, a white ground black) and "reduced_<n>" (squares reduced to n pixels and back).
+    Photographs are cut to squares in any case.
     root: folder with the sets as downloaded, unpacked or not (default: chromolib.paths.data()); the
     embedded sets (synthetic_g, synthetic_q: drawings; photographs) need none. Raises StudyError for
     an unknown name, a set that is absent or has no file in its layout, an unknown class, a file
@@ -231,17 +234,17 @@ class Shown:
             self.squares[index] = images.centre(image, self.squares.shape[1])
             return
         self.sizes[index] = images.area_and_length(image)
-        part = images.crop(image) if self.presentation in ("crop", "canvas") else image
+        part = images.crop(image) if self.presentation in ("crop", "canvas", "both_cropped") else image
         if self.presentation == "inverted":
             part = 255 - image
         if self.presentation.startswith("reduced_"):
             part = images.square(image, int(self.presentation.removeprefix("reduced_")))
         self.squares[index] = images.square(part, self.squares.shape[1])
-        if self.presentation in ("canvas", "both"):
+        if self.presentation.startswith(("canvas", "both")):
             self.crops[index] = images.crop(image)
 
     def images(self):
-        if self.natural or self.presentation not in ("canvas", "both"):
+        if self.natural or not self.presentation.startswith(("canvas", "both")):
             return self.squares
         canvases = np.empty_like(self.squares)
         for cell in dict.fromkeys(self.cells):  # one group of all where cells are unknown

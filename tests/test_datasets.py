@@ -509,14 +509,19 @@ def test_negatives_and_reduced_pictures(tmp_path):
     assert {datasets.layout(name) for name in ("square", "inverted", "reduced_32")} == {"square"}
 
 
-def test_presentations_of_a_drawn_set():
-    both = datasets.load("synthetic_q", size=32, presentation="both")
-    assert both.images.shape == (552, 2, 32, 32)
-    for channel, presentation in enumerate(("square", "canvas")):
-        np.testing.assert_array_equal(
-            both.images[:, channel], datasets.load("synthetic_q", None, 32, presentation).images
-        )
-    np.testing.assert_array_equal(both.pictures, both.images[:, 0])
+@pytest.mark.parametrize(
+    ("presentation", "channels"), {"both": ("square", "canvas"), "both_cropped": ("crop", "canvas")}.items()
+)
+def test_presentations_of_two_channels_are_those_of_one_each(presentation, channels):
+    dataset = datasets.load("synthetic_q", size=32, presentation=presentation)
+    assert dataset.images.shape == (552, 2, 32, 32)
+    for index, channel in enumerate(channels):
+        alone = datasets.load("synthetic_q", None, 32, channel).images
+        np.testing.assert_array_equal(dataset.images[:, index], alone)
+    np.testing.assert_array_equal(dataset.pictures, dataset.images[:, 0])
+
+
+def test_an_unknown_presentation_is_refused():
     with pytest.raises(StudyError, match="'round' is not one of square, crop, canvas, both"):
         datasets.load("synthetic_q", presentation="round")
 
