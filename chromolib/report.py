@@ -225,7 +225,9 @@ def publish(profile):
 
     That is tables, figures, scores, predictions, run.json and the notebooks as executed; no weights, no thumbnails.
     Predictions are packed, logits as float16 and all else as it was, and packed.json has the SHA-256 of the packed
-    files. Whole or not at all: what was published before is replaced at the end. A profile without tables has no page.
+    files. Logits of the last epoch are left out where the kept one was chosen without the reported images, as nothing
+    is compared with them then; their scores stay in folds.csv. Whole or not at all: what was published before is
+    replaced at the end. A profile without tables has no page.
     """
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
     if not files.matching(source, "*/*/*/run.json"):
@@ -257,6 +259,8 @@ def _copy(name, file, folder):
         (folder / name).write_text(text, encoding="utf-8")
     elif file.suffix == ".parquet":
         table = pd.read_parquet(file)
+        if runs.record(file.parent)["parameters"].get("select_on", "validation") != "validation":
+            table = table.drop(columns=metrics.LAST_LOGITS, errors="ignore")
         logits = table.columns.intersection([*metrics.LOGITS, *metrics.LAST_LOGITS])
         table = table.astype(dict.fromkeys(logits, np.float16))  # as runs keep them; early ones had single precision
         numbers, others = (list(table.select_dtypes(**{way: "floating"})) for way in ("include", "exclude"))

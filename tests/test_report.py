@@ -213,7 +213,8 @@ def test_what_is_published(results, monkeypatch):
     assert published == {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
 
 
-def test_packing_rounds_logits_alone(results):
+@pytest.mark.parametrize(("select_on", "last"), [(None, True), ("validation", True), ("inner", False), ("last", False)])
+def test_packing_rounds_logits_and_leaves_out_those_that_nothing_is_compared_with(results, select_on, last):
     """To half precision, in which runs keep them today; and the published run is whole by its own record."""
     folder = results / "q_band" / "resnet34" / "scratch"
     kept = predictions(20)
@@ -221,11 +222,13 @@ def test_packing_rounds_logits_alone(results):
     kept.to_parquet(folder / "predictions.parquet")
     record = json.loads((folder / "run.json").read_text())
     record["files"] = {"predictions.parquet": files.sha256(folder / "predictions.parquet")}
+    record["parameters"] |= {"select_on": select_on} if select_on else {}
     (folder / "run.json").write_text(json.dumps(record))
     shutil.rmtree(results / "tables")
     copy = report.publish("small") / "q_band" / "resnet34" / "scratch"
     assert not (copy.parents[2] / "index.html").exists()  # no notebook left anything that a page could show
     rounded = kept.astype({name: np.float16 for name in kept if "logit" in name})
+    rounded = rounded.drop(columns=[] if last else "last_logit_0")
     assert rounded["logit_0"].dtype != kept["logit_0"].dtype  # or nothing was tried
     pd.testing.assert_frame_equal(pd.read_parquet(copy / "predictions.parquet"), rounded, check_exact=True)
     assert runs.record(copy)["files"] == {"predictions.parquet": files.sha256(copy / "predictions.parquet")}
