@@ -31,7 +31,7 @@ QUIET = 5  # seconds after which reading shows its progress
 _AHEAD = 64  # images read before they are decoded, for all cores together
 
 PRESENTATIONS = (
-    *("square", "crop", "canvas", "both", "both_cropped"),
+    *("square", "crop", "canvas", "both", "crop_both"),
     *("inverted", "reduced_64", "reduced_48", "reduced_32"),
 )
 
@@ -127,7 +127,7 @@ def load(name, root=None, size=256, presentation="square"):
 
     presentation: "square" (the paper's: padded and resized), "crop" (the foreground's tight crop,
     padded and resized), "canvas" (the crop at its cell's scale, on black; at the set's scale where
-    cells are unknown), or of two channels: "both" (square and canvas), "both_cropped" (crop and
+    cells are unknown), or of two channels: "both" (square and canvas), "crop_both" (crop and
     canvas). To ask why a staining helps: "inverted" (squares of the negative: dark bands become
     bright, a white ground black) and "reduced_<n>" (squares reduced to n pixels and back).
     Photographs are cut to squares in any case.
@@ -234,17 +234,17 @@ class Shown:
             self.squares[index] = images.centre(image, self.squares.shape[1])
             return
         self.sizes[index] = images.area_and_length(image)
-        part = images.crop(image) if self.presentation in ("crop", "canvas", "both_cropped") else image
+        part = images.crop(image) if self.presentation.startswith(("crop", "canvas")) else image
         if self.presentation == "inverted":
             part = 255 - image
         if self.presentation.startswith("reduced_"):
             part = images.square(image, int(self.presentation.removeprefix("reduced_")))
         self.squares[index] = images.square(part, self.squares.shape[1])
-        if self.presentation.startswith(("canvas", "both")):
+        if self.presentation.endswith(("canvas", "both")):
             self.crops[index] = images.crop(image)
 
     def images(self):
-        if self.natural or not self.presentation.startswith(("canvas", "both")):
+        if self.natural or not self.presentation.endswith(("canvas", "both")):
             return self.squares
         canvases = np.empty_like(self.squares)
         for cell in dict.fromkeys(self.cells):  # one group of all where cells are unknown

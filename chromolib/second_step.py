@@ -71,9 +71,9 @@ def varied(results, tasks, architectures, draws=10_000, seed=0):
     """What two_step gives where one thing is otherwise: DataFrame, a row per variation, task and architecture.
 
     results: {name: `runs.Results`}, the first of which is what the others vary. state: "run", "not run", or "imagenet
-    alone"; before: the pooled Macro-F1 of imagenet in per cent, and change how far it is from the first one's (paired
-    bootstrap over cells or patients); gain, low, high, p: the pooled gain of `tables.gains` over imagenet, and instead
-    with its interval that over imagenet_double, as many more steps on the target.
+    alone"; before: the pooled Macro-F1 of imagenet in per cent, and change how far it is from the first one's on the
+    same images (paired bootstrap over cells or patients); gain, low, high, p: the pooled gain of `tables.gains` over
+    imagenet, and instead with its interval that over imagenet_double, as many more steps on the target.
     """
     rows, first = [], next(iter(results.values())).predictions
     for name, found in results.items():
@@ -82,7 +82,9 @@ def varied(results, tasks, architectures, draws=10_000, seed=0):
             if run in found.predictions:
                 row |= {"state": "imagenet alone", "before": _score(found, *run)}
                 if found.predictions is not first and run in first:
-                    pair, groups = (found.predictions[run], first[run]), tables.groups(first[run])
+                    after, before = found.predictions[run], first[run]
+                    pair = after, before[before["file"].isin(after["file"])]  # of one fold, where it alone was varied
+                    groups = tables.groups(before)
                     row |= statistics.unmatched_bootstrap(*pair, "macro_f1", groups, draws, seed=seed).points("change")
             rows.append(row)
         for baseline, names in _VARIED.items():

@@ -510,7 +510,7 @@ def test_negatives_and_reduced_pictures(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("presentation", "channels"), {"both": ("square", "canvas"), "both_cropped": ("crop", "canvas")}.items()
+    ("presentation", "channels"), {"both": ("square", "canvas"), "crop_both": ("crop", "canvas")}.items()
 )
 def test_presentations_of_two_channels_are_those_of_one_each(presentation, channels):
     dataset = datasets.load("synthetic_q", size=32, presentation=presentation)

@@ -110,6 +110,15 @@ def test_a_variation_stands_beside_what_it_varies():
     assert np.isnan(table["gain"][3]) and table["change"][3] > 0
 
 
+def test_a_variation_of_one_fold_is_held_against_that_fold():
+    whole, better = (results({"imagenet": share}, ["g_band"]) for share in (0.5, 0.2))
+    run = ("g_band", NETWORK, "imagenet")
+    better.predictions[run] = better.predictions[run].query("fold == 0")
+    table = second_step.varied({"as it is": whole, "better": better}, ["g_band"], [NETWORK], 200)
+    scores = [macro_f1(found.predictions[run].query("fold == 0")) for found in (whole, better)]
+    assert table["change"][1] == pytest.approx(100 * (scores[1] - scores[0]))
+
+
 def test_a_variation_stands_beside_its_own_control():
     found = results({"imagenet": 0.5, "two_step": 0.3, "imagenet_double": 0.4})
     table = second_step.varied(
