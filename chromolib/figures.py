@@ -726,10 +726,13 @@ def second_step(table, tasks):
 def varied(table, tasks):
     """What a way to show the chromosomes changes, and the stop on top of it, with 95 % intervals: a panel a task.
 
-    table: as of `second_step.varied`, of one network; what was not run has no row.
+    table: as of `second_step.varied`, of one network; what was not run has no row. Below a name stands of how many
+    seeds all its gains are, if of several: those are about the approaches.
     """
     table = table[table["state"] != "not run"]
     names = list(dict.fromkeys(table["variation"]))
+    seeds = table.groupby("variation")[["seeds", "instead_seeds"]].min().min(axis=1)
+    words = [f"{name}\n({seeds[name]:.0f} seeds)" if seeds[name] > 1 else name for name in names]
     series = {
         "change": ("this way to show them", PALETTE[7]),
         "gain": ("the stop, over imagenet", _colour("imagenet")),
@@ -747,7 +750,7 @@ def varied(table, tasks):
             ends = rows[["low", "high"] if column == "gain" else [f"{column}_low", f"{column}_high"]]
             look = {"fmt": "soD"[number], "color": colour, "capsize": 4, "label": label}
             _points(axis, rows[column], places, ends, horizontal=True, **look)
-        axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        axis.set(yticks=range(len(names)), yticklabels=words, ylim=(len(names) - 0.5, -0.5))
         axis.set_xlabel("difference in Macro-F1 (points)")
     marks = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=3, fontsize=10)

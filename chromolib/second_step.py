@@ -22,8 +22,11 @@ COMPARISONS = (  # (against, baseline), and what their difference is
     ("two_step_inverted", "two_step", "the stop's bands in the target's polarity"),
 )
 _VARIED = {  # of `varied`: a baseline, and which columns come from which of `tables.gains` over it
-    "imagenet": {"gain": "pooled_gain", "low": "pooled_low", "high": "pooled_high", "p": "pooled_p"},
-    "imagenet_double": {"instead": "pooled_gain", "instead_low": "pooled_low", "instead_high": "pooled_high"},
+    "imagenet": {"gain": "pooled_gain", "low": "pooled_low", "high": "pooled_high", "p": "pooled_p", "seeds": "seeds"},
+    "imagenet_double": {
+        **{"instead": "pooled_gain", "instead_low": "pooled_low", "instead_high": "pooled_high"},
+        "instead_seeds": "seeds",
+    },
 }
 
 
@@ -71,9 +74,10 @@ def varied(results, tasks, architectures, draws=10_000, seed=0):
     """What two_step gives where one thing is otherwise: DataFrame, a row per variation, task and architecture.
 
     results: {name: `runs.Results`}, the first of which is what the others vary. state: "run", "not run", or "imagenet
-    alone"; before: the pooled Macro-F1 of imagenet in per cent, and change how far it is from the first one's on the
-    same images (paired bootstrap over cells or patients); gain, low, high, p: the pooled gain of `tables.gains` over
-    imagenet, and instead with its interval that over imagenet_double, as many more steps on the target.
+    alone"; before: the pooled Macro-F1 of imagenet in per cent, of the first seed, and change how far it is from the
+    first one's on the same images (paired bootstrap over cells or patients); gain, low, high, p, seeds: the pooled gain
+    of `tables.gains` over imagenet, and instead with its interval and seeds that over imagenet_double, as many more
+    steps on the target.
     """
     rows, first = [], next(iter(results.values())).predictions
     for name, found in results.items():
@@ -88,7 +92,7 @@ def varied(results, tasks, architectures, draws=10_000, seed=0):
                     row |= statistics.unmatched_bootstrap(*pair, "macro_f1", groups, draws, seed=seed).points("change")
             rows.append(row)
         for baseline, names in _VARIED.items():
-            gains = tables.gains(found.scores, found.predictions, baseline, draws=draws, seed=seed)
+            gains = tables.gains(found.scores, found.predictions, baseline, "two_step", draws, seed, found.others)
             known = gains.set_index(["task", "architecture"]).to_dict("index")
             for row in rows:
                 if row["variation"] == name and (row["task"], row["architecture"]) in known:

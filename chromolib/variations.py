@@ -49,6 +49,18 @@ def seeds(base, profile, numbers, tasks, architectures, approaches, folds):
     return seeded
 
 
+def with_seeds(profile, numbers, tasks, architectures, approaches, folds):
+    """The `runs.Results` of a profile, with those of its seed variations that have finished runs as its `others`.
+
+    Empty where the profile has no finished run. Raises StudyError as `seeds`.
+    """
+    base = runs.results(profile, tasks, architectures, approaches, folds)
+    if not base.records:
+        return base
+    seeded = seeds(base, profile, numbers, tasks, architectures, approaches, folds)
+    return base._replace(others=tuple(other for other in list(seeded.values())[1:] if other.records))
+
+
 def check(base, other, changes):
     """StudyError unless the runs of two `runs.Results` differ only in the parameters named in `changes` (a set).
 

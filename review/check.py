@@ -68,12 +68,11 @@ def performance(profile):
 
 
 def gains(profile):
-    found, grid = finished(profile)
-    seeded = variations.seeds(found, f"reference/{profile}", [1, 2], *grid)
-    others = tuple(other for other in seeded.values() if other is not found and other.records)
+    found = variations.with_seeds(f"reference/{profile}", [1, 2], *finished(profile)[1])
     pairs = pd.read_csv(REFERENCE / profile / "tables" / "gains.csv")[["baseline", "against"]].drop_duplicates()
-    arguments = found.scores, found.predictions
-    return pd.concat(tables.gains(*arguments, *pair, DRAWS, others=others) for pair in pairs.itertuples(index=False))
+    shared = {"draws": DRAWS, "others": found.others}
+    parts = (tables.gains(found.scores, found.predictions, *pair, **shared) for pair in pairs.itertuples(index=False))
+    return pd.concat(parts)
 
 
 def protocol_scores(profile):

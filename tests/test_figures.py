@@ -49,8 +49,9 @@ def test_variations_stand_at_their_numbers_and_what_was_not_run_is_left_out():
     table = pd.DataFrame(rows).assign(variation=list(ways), task="q_band", state=["run", "not run", "run"])
     for column, start in (("change", "change_"), ("gain", ""), ("instead", "instead_")):
         table[f"{start}low"], table[f"{start}high"] = table[column] - 1, table[column] + 1
+    table["seeds"], table["instead_seeds"] = [2, np.nan, 2], [1, np.nan, np.nan]
     (axis,) = figures.varied(table, ["q_band"]).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["as it is", "crop"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["as it is", "crop\n(2 seeds)"]
     marks = [part.lines[0] for part in axis.containers]
     assert [list(mark.get_xdata()) for mark in marks] == [[19.0], [2.0, 3.0], [-5.0]]
     assert [list(mark.get_ydata().round()) for mark in marks] == [[1], [0, 1], [0]]

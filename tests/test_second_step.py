@@ -119,6 +119,15 @@ def test_a_variation_of_one_fold_is_held_against_that_fold():
     assert table["change"][1] == pytest.approx(100 * (scores[1] - scores[0]))
 
 
+def test_a_variation_with_a_second_seed_tells_the_mean_of_both():
+    first, second = (results({"imagenet": 0.5, "two_step": share}, ["g_band"]) for share in (0.3, 0.4))
+    found = first._replace(others=(second,))
+    table = second_step.varied({"as it is": first, "seeded": found}, ["g_band"], [NETWORK], 200)
+    assert table["seeds"].tolist() == [1, 2] and table["instead_seeds"].isna().all()
+    gains = [pooled_gain(each, "g_band") for each in (first, second)]
+    assert table["gain"].tolist() == pytest.approx([gains[0], np.mean(gains)])
+
+
 def test_a_variation_stands_beside_its_own_control():
     found = results({"imagenet": 0.5, "two_step": 0.3, "imagenet_double": 0.4})
     table = second_step.varied(

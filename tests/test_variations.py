@@ -61,6 +61,15 @@ def test_a_seed_profile_must_hold_its_seed():
         variations.seeds(base, "m", [1, 2], *GRID)
 
 
+def test_a_profile_with_its_seeds():
+    assert variations.with_seeds("m", [1, 2], *GRID).others == ()
+    write("m")
+    write("m_seed2", seed=2)
+    found = variations.with_seeds("m", [1, 2], *GRID)  # seed 1 was not trained
+    assert found.records[KEY]["parameters"]["seed"] == 0
+    assert [other.records[KEY]["parameters"]["seed"] for other in found.others] == [2]
+
+
 def test_a_parameter_younger_than_a_run_had_its_default():
     old = runs.Results(None, {}, {KEY: {"data": {"digest": "a"}, "parameters": {"profile": "m"}}})
     for compiled, fits in ((False, True), (True, False)):
