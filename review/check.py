@@ -57,10 +57,10 @@ def columns(entry):
 
 
 def finished(profile):
-    """The `runs.Results` of all that is committed of a profile."""
+    """The `runs.Results` of all that is committed of a profile, with its further seeds, and its grid."""
     scores = runs.collect(paths.runs(), f"reference/{profile}")
     grid = [list(scores[name].unique()) for name in (*tables.RUN, "fold")]
-    return runs.results(f"reference/{profile}", *grid), grid
+    return variations.with_seeds(f"reference/{profile}", [1, 2], *grid), grid
 
 
 def performance(profile):
@@ -68,7 +68,7 @@ def performance(profile):
 
 
 def gains(profile):
-    found = variations.with_seeds(f"reference/{profile}", [1, 2], *finished(profile)[1])
+    found = finished(profile)[0]
     pairs = pd.read_csv(REFERENCE / profile / "tables" / "gains.csv")[["baseline", "against"]].drop_duplicates()
     shared = {"draws": DRAWS, "others": found.others}
     parts = (tables.gains(found.scores, found.predictions, *pair, **shared) for pair in pairs.itertuples(index=False))
