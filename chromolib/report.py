@@ -145,9 +145,9 @@ def answer(tables):
     unique = {tuple(row[name] for name in _CONTRAST[:4]): row | {"sign": _sign(row)} for row in reversed(rows)}
     pairs = {pair: [row for key, row in reversed(unique.items()) if key[2:] == pair] for pair in {*_HELP, _CONTROL}}
     main, alone = pairs["imagenet", "two_step"], pairs["scratch", "intermediate"]
-    known = tables.get("table4_approaches", pd.DataFrame(columns=["approach"]))
+    known = tables.get("table2_performance", pd.DataFrame()).get("approach", pd.Series(dtype=str)).unique()
     answer = {"help": main or alone, "alone": alone if main else [], "control": pairs[_CONTROL] if main else []}
-    return answer | {"compared": gains is not None, "lacks": lacks, "approaches": list(known.get("approach", []))}
+    return answer | {"compared": gains is not None, "lacks": lacks, "approaches": list(known)}
 
 
 def _sign(row):

@@ -129,6 +129,16 @@ def test_holm_has_the_last_word_and_other_tables_may_hold_the_control(results):
     assert "those beside the matched control are about <em>these networks</em>" in said(results)
 
 
+def test_a_control_that_was_only_asked_for_was_not_run(results):
+    """Table 4 tells of all approaches that a profile names, table 2 of those that have runs."""
+    report.save_table(gains((*Q, *UP)), "small", "gains")
+    report.save_table(pd.DataFrame({"approach": ["imagenet", "imagenet_double"]}), "small", "table4_approaches")
+    assert "was not run: part of a gain may be the longer training" in said(results)
+    trained = {"task": "q_band", "architecture": "resnet34", "approach": "imagenet_double", "macro_f1_mean": 12.34}
+    report.save_table(pd.DataFrame([trained]), "small", "table2_performance")
+    assert "was trained, but no table sets" in said(results)
+
+
 def test_a_profile_of_one_approach_shows_what_it_has_and_no_more(results):
     """No empty table, no list of statements that nothing judges, and no link to a notebook that is not there."""
     report.save_table(gains(), "small", "gains")
