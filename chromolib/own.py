@@ -112,7 +112,8 @@ def unlabelled(path):
     others = len(members) - len(pictures)
     remarks = [f"files that are no images by their names, left out: {others:,}"] if others else []
     above = [PurePosixPath(name).parts[:-1] for name in pictures]
-    if max(Counter(above).values()) < _FEW and all(folders and label(folders[-1]) is not None for folders in above):
+    counts = Counter(filter(None, above))  # a picture beside the folders does not make cells of them
+    if max(counts.values(), default=0) < _FEW and all(label(folders[-1]) is not None for folders in counts):
         above = [folders[:-1] for folders in above]
     return [(name, "/".join(folders) or stem(path)) for name, folders in zip(pictures, above, strict=True)], remarks
 
@@ -252,7 +253,7 @@ def _table(where, text):
         lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
     except csv.Error as error:
         raise StudyError(f"{where}: line {reader.line_num} cannot be read as CSV ({error}). Save it anew.") from error
-    if lines and lines[0][1][:1] in (["sep="], ["SEP="]):  # Excel's line on the separator, by which it is split itself
+    if lines and "".join(lines[0][1]).lower() == "sep=":  # Excel's line on the separator, by which it is split itself
         del lines[0]
     if not lines:
         raise StudyError(f"{where}: is empty. Its first line should be: {', '.join(_COLUMNS)}")

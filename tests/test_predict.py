@@ -159,6 +159,9 @@ def test_class_folders_with_a_few_images_are_one_cell(folder):
         path.rename(folder / "mine" / f"chr{path.stem[7:-1]}" / path.name)
     names, _, cells, _ = predict.read_folder(folder / "mine")
     assert len(names) == 46 and set(cells) == {"mine"}
+    next((folder / "cell02").iterdir()).rename(folder / "mine" / "beside.png")
+    names, _, cells, _ = predict.read_folder(folder / "mine")
+    assert len(names) == 47 and set(cells) == {"mine"}
 
 
 @pytest.mark.parametrize("below", ["", "{label}"])
