@@ -7,7 +7,7 @@ the same command then goes on, in the middle of a training too. FOLDER ends up w
 correctness.csv (what was compared, by how much it differs, how much it may), speed.csv (images a second, memory,
 seconds to compile), trainings.csv. What failed has its error in its row and stops nothing else. Of the project's
 needs it wants torch, timm, torchvision, pandas and scikit-learn; without pytorch-grad-cam that one check fails and says
-so. `--quick` rehearses all of it at toy size, on a CPU too.
+so. `--tables` and `--networks` do a part of it. `--quick` rehearses all of it at toy size, on a CPU too.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from chromolib import architectures, device, files, folds, metrics, provenance, 
 PAPERS = architectures.NAMES[:11]
 CHECKED = ("resnet50", "mobilenetv3_large", "convnext_tiny", "vit_small")  # one of each kind
 TRAINED = ("mobilenetv3_large", "resnet34", "convnext_tiny")
+TABLES = ("correctness", "speed", "trainings")
 LAYOUTS = {"channels_last": True, "contiguous": False}
 MORE = 75  # exit status: there is more to do (os.EX_TEMPFAIL)
 CPU = torch.device("cpu")
@@ -51,13 +52,20 @@ class Bench:
         parser.add_argument("--output", type=Path, required=True, help="folder of the results")
         parser.add_argument("--seconds", type=float, default=400, help="of this slice; a job begun in time is finished")
         parser.add_argument("--quick", action="store_true", help="toy size: shows that it runs, not how fast")
+        parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES, help="which of them")
+        parser.add_argument("--networks", nargs="+", choices=PAPERS, help="of which networks, each in all of its ways")
         given = parser.parse_args(words)
         self.folder, self.quick, self.place = given.output, given.quick, device.choose()
+        self.tables, self.networks = given.tables, given.networks
         self.end = time.monotonic() + given.seconds
         self.size, self.batch = (32, 4) if self.quick else (256, 32)
         self.least = 0.0 if self.quick else 3.0  # seconds that are measured
         epochs = (1, 1) if self.quick else (60, 20)  # of the paper profile
         self.recipe = replace(plain.RECIPE, batch_size=self.batch, adam_epochs=epochs[0], sgd_epochs=epochs[1])
+
+    def chosen(self, usual):
+        """The networks that were asked for; else `usual`, of which the rehearsal takes one."""
+        return self.networks or (TRAINED[:1] if self.quick else usual)
 
     def noise(self, n):
         """Images and labels on the device, the same each time."""
@@ -241,7 +249,9 @@ def names_of_gpus(bench):
 
 def checks(bench):
     """(key, limit, function) of each check. Limits allow for the order of sums in float32, and of roundings in bf16."""
-    for name in TRAINED[:1] if bench.quick else CHECKED:
+    yield "a neighbour's memory", 0.0, partial(neighbour, bench)
+    yield "names of the GPUs", 0.0, partial(names_of_gpus, bench)
+    for name in bench.chosen(CHECKED):
         for engine, options in {"eager": {}, "compiled": {"compiled": True}}.items():
             for which, (what, limit) in enumerate({"logits": 1e-3, "gradient": 5e-2}.items()):
                 yield f"{name}: {what}, {engine} fp32", limit, partial(against_float64, bench, name, which, **options)
@@ -251,8 +261,6 @@ def checks(bench):
         yield f"{name}: resumed", 0.0, partial(resumed, bench, name)
         yield f"{name}: out of memory", 0.0, partial(out_of_memory, bench, name)
     yield "vit_small: a step in parts", 1e-4, partial(step_in_parts, bench, "vit_small")
-    yield "a neighbour's memory", 0.0, partial(neighbour, bench)
-    yield "names of the GPUs", 0.0, partial(names_of_gpus, bench)
 
 
 def check(limit, work):
@@ -334,20 +342,22 @@ def loop(bench, name, tuned):
 
 
 def speeds(bench):
-    """(key, function): what is short first, so that little is lost when the time is over."""
-    names = TRAINED[:1] if bench.quick else PAPERS
-    for layout in LAYOUTS:
-        for name in names:
-            yield f"{name}, eager, {layout}", partial(engine, bench, name, False, layout)
+    """(key, function): what is short and tells most first, so that little is lost when the time is over."""
+    names = bench.chosen(PAPERS)
+    own = {name: "channels_last" if architectures.row(name).channels_last else "contiguous" for name in names}
+    other = {name: next(layout for layout in LAYOUTS if layout != own[name]) for name in names}
     for name in names:
+        yield f"{name}, eager, {own[name]}", partial(engine, bench, name, False, own[name])
         yield f"{name}, bare step", partial(bare, bench, name)
+    for name in names:
         for kind in ("plain", "tuned"):
             yield f"{name}, {kind} loop", partial(loop, bench, name, kind == "tuned")
-    for wanted in (True, False):  # first each network's own layout
+    for name in names:
+        yield f"{name}, compiled, {own[name]}", partial(engine, bench, name, True, own[name])
+    for compiled in (False, True):
         for name in names:
-            last = architectures.row(name).channels_last == wanted
-            layout = next(layout for layout, value in LAYOUTS.items() if value == last)
-            yield f"{name}, compiled, {layout}", partial(engine, bench, name, True, layout)
+            words = "compiled" if compiled else "eager"
+            yield f"{name}, {words}, {other[name]}", partial(engine, bench, name, compiled, other[name])
 
 
 # ---- Real trainings, of the paper's length. ----
@@ -408,7 +418,7 @@ def jobs(bench):
         yield "correctness", key, partial(check, limit, work)
     for key, work in speeds(bench):
         yield "speed", key, work
-    for name in TRAINED[:1] if bench.quick else TRAINED:
+    for name in bench.chosen(TRAINED):
         yield "trainings", name, partial(train, bench, name, True)
 
 
@@ -429,7 +439,7 @@ def main(words=None):
     bench = Bench(words)
     describe(bench)
     for table, key, work in jobs(bench):
-        if key in set(bench.results(table)["key"]):
+        if table not in bench.tables or key in set(bench.results(table)["key"]):
             continue
         if time.monotonic() > bench.end:
             sys.exit(MORE)
@@ -442,8 +452,9 @@ def main(words=None):
         clean()
         bench.keep(table, {"key": key} | row)
         print(table, key, row, flush=True)
-    wrong = bench.results("correctness").query("not right")
-    print(f"{len(wrong)} of the checks went wrong", *wrong["key"], sep="\n   ")
+    if "correctness" in bench.tables:
+        wrong = bench.results("correctness").query("not right")
+        print(f"{len(wrong)} of the checks went wrong", *wrong["key"], sep="\n   ")
 
 
 if __name__ == "__main__":
