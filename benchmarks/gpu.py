@@ -53,7 +53,7 @@ class Bench:
         parser.add_argument("--seconds", type=float, default=400, help="of this slice; a job begun in time is finished")
         parser.add_argument("--quick", action="store_true", help="toy size: shows that it runs, not how fast")
         parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES, help="which of them")
-        parser.add_argument("--networks", nargs="+", choices=PAPERS, help="of which networks, each in all of its ways")
+        parser.add_argument("--networks", nargs="+", choices=tuple(architectures.TABLE), help="of these networks")
         given = parser.parse_args(words)
         self.folder, self.quick, self.place = given.output, given.quick, device.choose()
         self.tables, self.networks = given.tables, given.networks
