@@ -67,7 +67,7 @@ def answers(path, data=None):
 
 def _monitor(path):
     """The rows of monitor.parquet; none where the run has no such part."""
-    file = path / "monitor.parquet"
+    file = path / runs.MONITOR
     return pd.read_parquet(file) if file.exists() else runs.predictions(path).iloc[:0]
 
 

@@ -27,8 +27,8 @@ from chromolib.errors import StudyError
 from chromolib.tables import RUN
 
 FORMATS = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time: equal files
-PUBLISHED = (".csv", ".tex", ".parquet", ".json", ".png", ".svg")
-LIMIT = {".svg": 100_000, ".ipynb": 1_000_000}  # bytes: larger ones are not published
+PUBLISHED = (".csv", ".tex", ".parquet", ".json", ".png")
+LARGEST = 1_000_000  # bytes of a notebook: larger ones are not published
 _CONTRAST = ["task", "architecture", "baseline", "against", "pooled_gain", "pooled_low", "pooled_high"]
 _HELP = {("imagenet", "two_step"), ("scratch", "intermediate")}  # with and without the stop
 _CONTROL = ("imagenet_double", "two_step")  # the stop beside as many more steps on the target
@@ -226,8 +226,9 @@ def publish(profile):
     That is tables, figures, scores, predictions, run.json and the notebooks as executed; no weights, no thumbnails.
     Predictions are packed, logits as float16 and all else as it was, and packed.json has the SHA-256 of the packed
     files. Logits of the last epoch are left out where the kept one was chosen without the reported images, as nothing
-    is compared with them then; their scores stay in folds.csv. Whole or not at all: what was published before is
-    replaced at the end. A profile without tables has no page.
+    is compared with them then; their scores stay in folds.csv. Predictions of the images that chose the epoch go along
+    where the profile has notebook 7, which alone reads them. Whole or not at all: what was published before is replaced
+    at the end. A profile without tables has no page.
     """
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
     if not files.matching(source, "*/*/*/run.json"):
@@ -235,7 +236,10 @@ def publish(profile):
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part.") as temporary:
         copy = Path(temporary) / profile
-        notebooks = [path for name, file in archives.files_below(source) if (path := _copy(Path(name), file, copy))]
+        found = [(Path(name), file) for name, file in archives.files_below(source)]
+        if not (source / "07_karyotype.ipynb").exists():
+            found = [(name, file) for name, file in found if name.name != runs.MONITOR]
+        notebooks = [path for name, file in found if (path := _copy(name, file, copy))]
         _record_packed(copy)
         if files.matching(copy, "tables/*.csv"):  # else its runs are told in another profile's notebooks
             _write(copy, profile, sorted(path for path in notebooks if path.suffix == ".ipynb"), images=False)
@@ -249,10 +253,9 @@ def _copy(name, file, folder):
     notebook = file.suffix == ".ipynb" and len(name.parts) == 1
     if not (notebook or file.suffix in PUBLISHED) or "resume" in name.parts:
         return None
-    text = _plain(file) if notebook else None
-    size = len(text.encode()) if notebook else file.stat().st_size
-    if size > LIMIT.get(file.suffix, size):
-        warnings.warn(f"{file}: {size:,} bytes are too many, not published", stacklevel=2)
+    text = _plain(file) if notebook else ""
+    if len(text.encode()) > LARGEST:
+        warnings.warn(f"{file}: {len(text.encode()):,} bytes are too many, not published", stacklevel=2)
         return None
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     if notebook:

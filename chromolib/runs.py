@@ -20,6 +20,7 @@ import safetensors
 from chromolib import files, metrics, paths, tables
 from chromolib.errors import StudyError, ends_command
 
+MONITOR = "monitor.parquet"  # predictions of the images that chose the epoch: temperatures are chosen on them too
 RESULTS = (".safetensors", ".parquet", ".csv")  # not the executed notebook, which is still open when a run finishes
 FINE = ("ok", "not kept")  # states of a file, in `verify`, that are no fault
 
@@ -86,8 +87,8 @@ def _states(path):
     yield "run.json", "ok" if names.items() <= about["parameters"].items() else "is of another run than its place says"
     published = not any(path.glob("*.safetensors"))
     for name in sorted(about["files"].keys() | {file.name for file in path.iterdir() if file.suffix in RESULTS}):
-        kept = not (published and name.endswith(".safetensors"))
-        yield name, (_flaw(path / name, about) or "ok") if kept else "not kept"
+        absent = published and not (path / name).exists() and (name.endswith(".safetensors") or name == MONITOR)
+        yield name, "not kept" if absent else _flaw(path / name, about) or "ok"
     if about["parent"]:
         source = _parent(path, about)
         yield "parent", parent_flaw(path, about) or ("ok" if source.is_file() else f"{source.parent} is missing")

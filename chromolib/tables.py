@@ -190,7 +190,7 @@ def groups(predictions):
 
 
 def gains(scores, predictions, baseline="imagenet", against="two_step", draws=10_000, seed=0, others=()):
-    """The difference in Macro-F1, `against` minus `baseline`: a row per task and architecture that has both.
+    """The difference in Macro-F1, `against` minus `baseline`: a row per task and architecture that has both in a seed.
 
     others: `runs.Results` of other seeds. A seed counts where it has both approaches on the same
     folds; seeds: how many do. gain, sd: mean and SD of the paired fold differences, each a mean
@@ -207,7 +207,7 @@ def gains(scores, predictions, baseline="imagenet", against="two_step", draws=10
     """
     sources = [(scores, predictions), *((other.scores, other.predictions) for other in others)]
     pairs = [{names: pair for names, *pair in _pairs(*source, baseline, against)} for source in sources]
-    rows = [_gain(names, _of_all_seeds(names, pairs), draws, seed) for names in pairs[0]]
+    rows = [_gain(names, _of_all_seeds(names, pairs), draws, seed) for names in dict.fromkeys(itertools.chain(*pairs))]
     table = pd.DataFrame(rows, columns=_GAIN).assign(baseline=baseline, against=against)
     table["pooled_p_holm"] = statistics.holm(table["pooled_p"]) if rows else []
     return table
@@ -215,8 +215,8 @@ def gains(scores, predictions, baseline="imagenet", against="two_step", draws=10
 
 def _of_all_seeds(names, pairs):
     """The scores and predictions of both approaches, as of `_pairs`, of each seed that has the first one's folds."""
-    folds = list(pairs[0][names][0][0].index)
-    return [pair[names] for pair in pairs if names in pair and list(pair[names][0][0].index) == folds]
+    seeds = [pair[names] for pair in pairs if names in pair]
+    return [seed for seed in seeds if list(seed[0][0].index) == list(seeds[0][0][0].index)]
 
 
 def _pairs(scores, predictions, baseline, against):

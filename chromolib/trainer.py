@@ -175,7 +175,7 @@ class Run:
         tables = {"history.csv": history.drop(columns="images_per_second")}
         tables["predictions.parquet"] = self._prediction_rows(fold, validation, best, last)
         if self.settings["select_on"] == "inner":  # where calibration and the like may be chosen
-            tables["monitor.parquet"] = self._prediction_rows(fold, monitor, self._predict(model, monitor))
+            tables[runs.MONITOR] = self._prediction_rows(fold, monitor, self._predict(model, monitor))
         self._write(fold, model, tables | {"folds.csv": pd.DataFrame([row])})
         training.forget(state)
         return row
