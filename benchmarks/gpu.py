@@ -430,7 +430,8 @@ def clean():
 
 
 def describe(bench):
-    facts = provenance.describe() | {"nvidia_smi": slots.nvidia_smi("-L").splitlines(), "quick": bench.quick}
+    seen = [line.partition(" (UUID")[0] for line in slots.nvidia_smi("-L").splitlines()]
+    facts = provenance.describe() | {"nvidia_smi": seen, "quick": bench.quick}
     with files.replacing(bench.folder / "machine.json") as temporary:
         temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 

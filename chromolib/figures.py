@@ -707,32 +707,37 @@ def hidden(normal, hidden, thresholds):
 
 
 def second_step(table, tasks):
-    """Each comparison's pooled gain with its 95 % interval, a panel a task; table: as of `second_step.comparisons`."""
-    names = list(dict.fromkeys(table["what"]))
-    titles, height = [_words(task) for task in tasks], 1.2 + 0.6 * len(names)
+    """Each comparison's pooled gain with its 95 % interval, a panel a task; table: as of `second_step.comparisons`.
+
+    Filled marks are about the approaches (several seeds), open ones about the networks of one seed.
+    """
+    names, networks = (list(dict.fromkeys(table[column])) for column in ("what", "architecture"))
+    titles, height = [_words(task) for task in tasks], 1.6 + 0.6 * len(names)
     figure, axes = _panels(titles, height, width=10 / len(tasks), sharex=True, sharey=True)
     for axis, task in zip(axes, tasks, strict=True):
         axis.axvline(0, color="0.6", linewidth=1)
-        for number, (architecture, rows) in enumerate(table[table["task"] == task].groupby("architecture", sort=False)):
+        for (architecture, about), rows in table[table["task"] == task].groupby(["architecture", "about"], sort=False):
+            number = networks.index(architecture)
             places = np.array([names.index(what) for what in rows["what"]]) + 0.2 * number
-            look = {"fmt": "osDv"[number % 4], "color": PALETTE[number], "capsize": 4, "label": architecture}
+            look = {"fmt": "osDv"[number % 4], "color": PALETTE[number], "capsize": 4}
+            look |= {"label": f"{architecture}, {about}"} | ({"mfc": "white"} if about == "these networks" else {})
             _points(axis, rows["pooled_gain"], places, rows[["pooled_low", "pooled_high"]], horizontal=True, **look)
         axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
         axis.set_xlabel("difference in Macro-F1 (points)")
-    axes[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), fontsize=10)
-    return _finish(figure)
+    return _with_legend_below(figure, axes, height, columns=2)
 
 
 def varied(table, tasks):
     """What a way to show the chromosomes changes, and the stop on top of it, with 95 % intervals: a panel a task.
 
     table: as of `second_step.varied`, of one network; what was not run has no row. Below a name stands of how many
-    seeds all its gains are, if of several: those are about the approaches.
+    seeds its gains are, over imagenet and over imagenet_double, where they are of several: those are about the
+    approaches.
     """
     table = table[table["state"] != "not run"]
     names = list(dict.fromkeys(table["variation"]))
-    seeds = table.groupby("variation")[["seeds", "instead_seeds"]].min().min(axis=1)
-    words = [f"{name}\n({seeds[name]:.0f} seeds)" if seeds[name] > 1 else name for name in names]
+    seeds = table.groupby("variation")[["seeds", "instead_seeds"]].min()
+    words = [f"{name}\n{_seeds(seeds.loc[name].dropna())}".rstrip() for name in names]
     series = {
         "change": ("this way to show them", PALETTE[7]),
         "gain": ("the stop, over imagenet", _colour("imagenet")),
@@ -752,9 +757,20 @@ def varied(table, tasks):
             _points(axis, rows[column], places, ends, horizontal=True, **look)
         axis.set(yticks=range(len(names)), yticklabels=words, ylim=(len(names) - 0.5, -0.5))
         axis.set_xlabel("difference in Macro-F1 (points)")
+    return _with_legend_below(figure, axes, height, columns=3)
+
+
+def _seeds(numbers):
+    """Words on of how many seeds gains are (a sequence); none where all are of one."""
+    differing = list(dict.fromkeys(f"{number:.0f}" for number in numbers))
+    return f"(seeds: {', '.join(differing)})" if differing not in ([], ["1"]) else ""
+
+
+def _with_legend_below(figure, axes, height, columns):
+    """The finished figure, with one legend of all panels below them."""
     marks = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=3, fontsize=10)
-    return _finish(figure, rect=(0, 0.35 / height, 1, 1))
+    figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=columns, fontsize=10)
+    return _finish(figure, rect=(0, 0.25 / height * -(-len(marks) // columns), 1, 1))
 
 
 def curve(points):

@@ -1,5 +1,6 @@
 """The benchmarks run, and what they compare is the same work: pixels, optimisation step, MMD²."""
 
+import concurrent.futures
 import contextlib
 import importlib
 import importlib.util
@@ -12,7 +13,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist, pdist
 
-from chromolib import architectures, device, similarity, training
+from chromolib import architectures, device, similarity, trainer, training
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 CPU = torch.device("cpu")
@@ -157,11 +158,22 @@ def test_half_an_hour_on_a_gpu_is_rehearsed_whole_and_in_slices(script, own_cach
     assert before == [(folder / name).read_bytes() for name in files[:1] + files[2:]]
 
 
-def test_the_gpus_benchmark_covers_the_papers_networks_in_every_engine(script):
+def test_the_gpus_benchmark_covers_the_papers_networks_in_every_engine(script, tmp_path):
     gpu = script("gpu")
-    keys = [key for key, _ in gpu.speeds(types.SimpleNamespace(quick=False))]
+    bench = gpu.Bench(["--output", str(tmp_path)])
+    keys = [key for key, _ in gpu.speeds(bench)]
     assert len(keys) == len(set(keys)) == 11 * (2 + 2 + 3)
     assert {key.split(",")[0] for key in keys} == set(architectures.NAMES[:11])
+
+
+def test_the_gpus_benchmark_does_the_tables_and_networks_that_are_asked_for(script, tmp_path, monkeypatch):
+    gpu = script("gpu")
+    monkeypatch.setattr(gpu, "engine", lambda *_: {"images_per_second": 1.0})
+    monkeypatch.setattr(gpu, "bare", lambda *_: {"images_per_second": 1.0})
+    monkeypatch.setattr(gpu, "loop", lambda *_: {"images_per_second": 1.0})
+    gpu.main(["--quick", "--output", str(tmp_path), "--tables", "speed", "--networks", "vgg16", "efficientnet_lite0"])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["machine.json", "speed.csv"]
+    assert set(pd.read_csv(tmp_path / "speed.csv")["key"].str.split(",").str[0]) == {"vgg16", "efficientnet_lite0"}
 
 
 def test_a_training_goes_on_in_the_next_slice(script, tmp_path, monkeypatch):
@@ -172,6 +184,45 @@ def test_a_training_goes_on_in_the_next_slice(script, tmp_path, monkeypatch):
     )
     with pytest.raises(gpu.OutOfTime):
         gpu.train(bench, "mobilenetv3_large", True)
+
+
+def test_runs_side_by_side_wait_for_their_parents(script, monkeypatch, capsys):
+    """Which is begun when: the executor of this test finishes one run at a time, in the order they were begun."""
+    grid, begun = script("grid"), []
+
+    class Finished(concurrent.futures.Future):
+        def __init__(self, name):
+            super().__init__()
+            self.set_result(1.0)
+            begun.append(name)
+
+    class Executor(contextlib.nullcontext):
+        def submit(self, _, name):
+            return Finished(name)
+
+    monkeypatch.setattr(grid, "ProcessPoolExecutor", lambda *_: Executor(Executor()))
+    child, mother = (f"smoke/{run}" for run in ("g_band/resnet34/two_step", "q_band/resnet34/imagenet"))
+    other = "smoke/q_band/resnet34/two_step"  # whose parent is not among them
+    grid.main([child, mother, other])
+    assert begun == [mother, other, child]
+    assert grid.parent(child) == mother and grid.parent(mother) is None
+    assert grid.parent("curve_3/g_band/efficientnet_lite0/two_step").startswith("evening_patient_seed2/q_band/")
+    assert capsys.readouterr().out.count("1 s of training") == 3
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_are_those_of_notebook_3_and_go_on(script, own_cache, tmp_path, monkeypatch, capsys):
+    """Stopped at the first epoch, and gone on with, against a run in one go; a CPU gives the same bits."""
+    grid, name = script("grid"), "smoke/q_band/efficientnet_lite0/scratch"
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    grid.main(["--workers", "1", "--seconds", "0", name])
+    assert "OutOfTime" in capsys.readouterr().out
+    assert not (tmp_path / "runs" / name / "run.json").exists()
+    grid.main(["--workers", "1", name])
+    alone = trainer.ensure(grid.settings(name), tmp_path / "alone")
+    parts = (pd.read_parquet(folder / "predictions.parquet") for folder in (tmp_path / "runs" / name, alone))
+    pd.testing.assert_frame_equal(*parts, check_exact=True)
 
 
 def two_sets():

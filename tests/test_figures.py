@@ -51,9 +51,28 @@ def test_variations_stand_at_their_numbers_and_what_was_not_run_is_left_out():
         table[f"{start}low"], table[f"{start}high"] = table[column] - 1, table[column] + 1
     table["seeds"], table["instead_seeds"] = [2, np.nan, 2], [1, np.nan, np.nan]
     (axis,) = figures.varied(table, ["q_band"]).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["as it is", "crop\n(2 seeds)"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "as it is\n(seeds: 2, 1)",
+        "crop\n(seeds: 2)",
+    ]
     marks = [part.lines[0] for part in axis.containers]
     assert [list(mark.get_xdata()) for mark in marks] == [[19.0], [2.0, 3.0], [-5.0]]
     assert [list(mark.get_ydata().round()) for mark in marks] == [[1], [0, 1], [0]]
     figure = figures.varied(table.assign(gain=np.nan, instead=np.nan), ["q_band"])  # no approach stopped anywhere
     assert [words.get_text() for words in figure.legends[0].get_texts()] == ["this way to show them"]
+
+
+def test_comparisons_of_one_seed_have_open_marks_and_each_network_its_own():
+    table = pd.DataFrame({"what": ["a", "b", "a"], "architecture": ["m", "m", "n"], "task": "q_band"})
+    table["about"] = ["the approaches", "these networks", "these networks"]
+    table["pooled_gain"] = [1.0, 2.0, 3.0]
+    table["pooled_low"], table["pooled_high"] = table["pooled_gain"] - 1, table["pooled_gain"] + 1
+    figure = figures.second_step(table, ["q_band"])
+    marks = {part.get_label(): part.lines[0] for part in figure.axes[0].containers}
+    assert {label: list(mark.get_xdata()) for label, mark in marks.items()} == {
+        "m, the approaches": [1.0],
+        "m, these networks": [2.0],
+        "n, these networks": [3.0],
+    }
+    assert [mark.get_markerfacecolor() == "white" for mark in marks.values()] == [False, True, True]
+    assert len({mark.get_color() for mark in marks.values()}) == 2

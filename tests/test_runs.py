@@ -105,7 +105,7 @@ def test_the_reference_results_are_as_they_were_written(name, capsys, monkeypatc
     assert exit.value.code == 0, capsys.readouterr().out
     table = runs.verify(REFERENCE, f"reference/{name}")
     assert set(table["state"]) == {"ok", "not kept"}
-    assert all(file.startswith("fold") for file in table[table["state"] == "not kept"]["file"])
+    assert all(file.startswith(("fold", "monitor")) for file in table[table["state"] == "not kept"]["file"])
 
 
 def test_collect_takes_finished_runs_only(settings, tmp_path, train):

@@ -181,6 +181,9 @@ def test_gains_of_two_seeds_are_about_the_approaches():
     assert two["pooled_gain"].to_numpy() == pytest.approx((one["pooled_gain"] + alone).to_numpy() / 2)
     incomplete = runs.Results(scores(f1=f1).query("fold == 0"), worse, {})
     assert tables.gains(scores(), predictions(), draws=500, others=(incomplete,)).equals(one)
+    without = scores().query("approach == 'imagenet'")
+    later = tables.gains(without, predictions(), draws=500, others=(other,))  # the first seed has but one of the two
+    assert later.equals(tables.gains(*other[:2], draws=500))
 
 
 def test_patients_are_drawn_where_they_are_known():
