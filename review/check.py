@@ -22,6 +22,7 @@ from chromolib import (
     compare,
     karyotype,
     metrics,
+    parameters,
     paths,
     protocols,
     readings,
@@ -36,6 +37,7 @@ FOLDER = Path(__file__).parent
 REFERENCE = paths.ROOT / "runs" / "reference"
 ROUNDING = 0.05  # half of the last printed decimal; with the versions in constraints.txt all digits are the same
 DRAWS = 10_000  # of each bootstrap, as in the notebooks
+NOTEBOOK_8 = parameters.defaults("08_second_step")
 
 
 def headlines():
@@ -60,6 +62,7 @@ def finished(profile):
     """The `runs.Results` of all that is committed of a profile, with its further seeds, and its grid."""
     scores = runs.collect(paths.runs(), f"reference/{profile}")
     grid = [list(scores[name].unique()) for name in (*tables.RUN, "fold")]
+    grid[2] += NOTEBOOK_8["controls"]  # of which a further seed may have more
     return variations.with_seeds(f"reference/{profile}", [1, 2], *grid), grid
 
 
@@ -83,9 +86,10 @@ def protocol_scores(profile):
 
 
 def answers(profile):
-    """As `cells.answers`: with sizes where the images are at hand."""
-    found = finished(profile)[0]
-    data = {}
+    """As `cells.answers`, of the networks of notebook 7's table: with sizes where the images are at hand."""
+    found, data = finished(profile)[0], {}
+    read = set(pd.read_csv(REFERENCE / profile / "tables" / "karyotype_summary.csv")["architecture"])
+    found = found._replace(predictions={key: rows for key, rows in found.predictions.items() if key[1] in read})
     for key in found.predictions:
         try:
             data.setdefault(key[0], readings.data_of(runs.folder(f"reference/{profile}", *key)))
@@ -122,7 +126,8 @@ def controls(profile):
 
 
 def few_cells(_):
-    by_cells = {3: finished("curve_3")[0], 52: finished("curve")[0]}
+    *fewer, whole = NOTEBOOK_8["curve_cells"]
+    by_cells = {n: finished(f"curve_{n}")[0] for n in fewer} | {whole: finished("curve")[0]}
     baselines = ("imagenet", "imagenet_double")
     return pd.concat(second_step.curve(by_cells, baseline=name, draws=DRAWS) for name in baselines)
 

@@ -1,6 +1,7 @@
 """What the README, the results and the speeds claim is what the committed results and the project's files say."""
 
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -211,12 +212,14 @@ def test_the_coverages_are_those_of_the_simulations():
 
 
 def test_what_was_run_is_what_the_runs_recorded():
-    rows = re.findall(r"\| `(\w+)` \| (\d+) \| [\d,]+ \| [^|]+ \| (\w{7}) \|", RESULTS)
-    assert len(rows) == 17
-    for profile, trainings, commit in rows:
-        records = [runs.record(file.parent) for file in REFERENCE.glob(f"{profile}/*/*/*/run.json")]
-        assert {record["project"]["commit"][:7] for record in records} == {commit}, profile
-        assert sum(len(record["parameters"]["folds"]) for record in records) == int(trainings), profile
+    """Trainings by profile and commit; of one profile some may be from another commit, on another machine."""
+    rows = re.findall(r"\| `(\w+)`[^|]* \| (\d+) \| [\d,]+ \| [^|]+ \| (\w{7}) \|", RESULTS)
+    assert len(rows) == 30
+    counted = Counter()
+    for profile in {profile for profile, *_ in rows}:
+        for record in [runs.record(file.parent) for file in REFERENCE.glob(f"{profile}/*/*/*/run.json")]:
+            counted[profile, record["project"]["commit"][:7]] += len(record["parameters"]["folds"])
+    assert counted == {(profile, commit): int(trainings) for profile, trainings, commit in rows}
 
 
 @pytest.mark.parametrize("name", datasets.NAMES)
