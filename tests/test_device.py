@@ -116,11 +116,13 @@ def test_a_gpus_number_is_nvidia_smis():
         ("avx2", True, False),
     ],
 )
-def test_bf16_on_a_processor_is_by_its_flags_and_what_onednn_may_use(limit, flags, fast, monkeypatch):
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_bf16_on_a_processor_is_by_its_flags_and_what_onednn_may_use(name, limit, flags, fast, monkeypatch):
     """Names of the limits: oneDNN's documentation, "CPU Dispatcher Control"."""
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    for either in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(either, raising=False)
     if limit:
-        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+        monkeypatch.setenv(name, limit)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: flags)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: flags)
     assert device.has_fast_bfloat16(torch.device("cpu")) is fast
