@@ -55,7 +55,12 @@ addEventListener("beforeprint", () => document.querySelectorAll("details").forEa
 // Images: all of them are filtered at once, a page of them is shown.
 const PAGE = 60;
 const source = document.getElementById("data");
-if (source) browse(JSON.parse(source.textContent));
+if (source) unpacked(source.textContent).then(browse);
+
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
 
 function browse({ images, sheets }) {
   const form = document.getElementById("filters");
