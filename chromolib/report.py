@@ -22,7 +22,7 @@ import matplotlib
 import nbformat
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from chromolib import archives, browse, files, metrics, parameters, paths, runs
 from chromolib.errors import StudyError
@@ -234,8 +234,8 @@ def publish(profile):
     Predictions are packed, logits as float16 and all else as it was, and packed.json has the SHA-256 of the packed
     files. Logits of the last epoch are left out where the kept one was chosen without the reported images, as nothing
     is compared with them then; their scores stay in folds.csv. Predictions of the images that chose the epoch go along
-    where notebook 7, which alone reads them, has left its tables. Whole or not at all: what was published before is replaced
-    at the end. A profile without tables has no page.
+    where notebook 7, which alone reads them, has read the run. Figures have 256 colours. Whole or not at all: what was
+    published before is replaced at the end. A profile without tables has no page.
     """
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
     if not files.matching(source, "*/*/*/run.json"):
@@ -243,9 +243,11 @@ def publish(profile):
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part.") as temporary:
         copy = Path(temporary) / profile
+        cells, read = read_table(profile, "karyotype_summary"), set()
+        if cells is not None:
+            read = {Path(*key) for key in cells[RUN].itertuples(index=False, name=None)}
         found = [(Path(name), file) for name, file in archives.files_below(source)]
-        if not (source / "tables" / "karyotype_summary.csv").exists():
-            found = [(name, file) for name, file in found if name.name != runs.MONITOR]
+        found = [(name, file) for name, file in found if name.name != runs.MONITOR or name.parent in read]
         notebooks = [path for name, file in found if (path := _copy(name, file, copy))]
         _record_packed(copy)
         if files.matching(copy, "tables/*.csv"):  # else its runs are told in another profile's notebooks
@@ -276,9 +278,20 @@ def _copy(name, file, folder):
         numbers, others = (list(table.select_dtypes(**{way: "floating"})) for way in ("include", "exclude"))
         packing = {"compression": "zstd", "compression_level": 19}  # about half the space
         table.to_parquet(folder / name, **packing, use_byte_stream_split=numbers, use_dictionary=others)
+    elif file.suffix == ".png":
+        _pack_picture(file, folder / name)
     else:
         shutil.copyfile(file, folder / name)
     return name
+
+
+def _pack_picture(file, target):
+    """A PNG in 256 colours, about a third of the space, with its caption and its text for those who cannot see it."""
+    with Image.open(file) as picture:
+        about = PngImagePlugin.PngInfo()
+        for name, text in picture.text.items():
+            about.add_text(name, text)
+        picture.convert("RGB").quantize(256).save(target, "PNG", optimize=True, pnginfo=about)
 
 
 def _record_packed(folder):

@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from small_runs import predictions
 
 from chromolib import files, paths, report, runs
@@ -116,6 +118,8 @@ def test_the_answer_gives_the_numbers_and_what_they_are_about(results):
     assert "<code>scratch</code>: on G-band −2.0 points" in said(results)
     report.save_table(gains((*Q, *UP), seeds=3, grid="partial"), "small", "gains")
     assert "about the approaches, from 3 seeds" in said(results) and "<strong>partial</strong>" in said(results)
+    report.save_table(gains((*Q, *UP), (*G, *UP)).assign(seeds=[3, 1]), "small", "gains")
+    assert "those of one seed are about <em>these networks</em>" in said(results)
 
 
 def test_holm_has_the_last_word_and_other_tables_may_hold_the_control(results):
@@ -245,20 +249,33 @@ def test_packing_rounds_logits_and_leaves_out_those_that_nothing_is_compared_wit
     assert json.loads((copy / "run.json").read_text()) == record  # whose digest the runs that begin from it hold
 
 
-@pytest.mark.parametrize("table", ["karyotype_summary", "gains"])
-def test_what_chose_the_epoch_is_published_beside_the_tables_made_of_it(results, table):
+@pytest.mark.parametrize("approach", ["scratch", "imagenet"])
+def test_what_chose_the_epoch_is_published_where_notebook_7_has_read_it(results, approach):
     folder = results / "q_band" / "resnet34" / "scratch"
     for name in ("predictions.parquet", "monitor.parquet"):
         predictions(20).to_parquet(folder / name)
     names = ("folds.csv", "predictions.parquet", "monitor.parquet")
     record = RECORD | {"files": {name: files.sha256(folder / name) for name in names}}
     (folder / "run.json").write_text(json.dumps(record))
-    report.save_table(pd.DataFrame({"task": ["q_band"]}), "small", table)
+    row = {"task": ["q_band"], "architecture": ["resnet34"], "approach": [approach]}
+    report.save_table(pd.DataFrame(row), "small", "karyotype_summary")
     target = report.publish("small")
     kept = (target / "q_band/resnet34/scratch/monitor.parquet").exists()
-    assert kept == (table == "karyotype_summary")
+    assert kept == (approach == "scratch")
     states = runs.verify(target.parent, "small").set_index("file")["state"]
     assert states["monitor.parquet"] == ("ok" if kept else "not kept") and states["predictions.parquet"] == "ok"
+
+
+def test_a_published_figure_keeps_its_words_and_looks_the_same(results):
+    figure, axis = plt.subplots()
+    axis.plot([0, 1], [0, 1], color="#0072b2")
+    report.save_figure(figure, "small", "line", caption="A line – drawn", alt="It rises.")
+    plt.close(figure)
+    before, after = (Image.open(folder / "figures/line.png") for folder in (results, report.publish("small")))
+    assert after.text["Title"] == "A line – drawn" and after.text["Description"] == "It rises."
+    one, two = (np.asarray(picture.convert("RGB"), dtype=int) for picture in (before, after))
+    assert np.abs(one - two).max() <= 16  # of 255
+    assert Path(after.filename).stat().st_size < Path(before.filename).stat().st_size
 
 
 @pytest.mark.parametrize("page", sorted(paths.ROOT.glob("runs/reference/*/index.html")), ids=str)
