@@ -65,8 +65,7 @@ def _run_folders(folder):
 
 def _facts(record):
     """{(kind, name): value} of a run.json; only the kinds "parameter" and "data" must be the same."""
-    settings = parameters.defaults("03_training") | record["parameters"]  # one it does not know had its default
-    facts = {("parameter", name): value for name, value in settings.items()}
+    facts = {("parameter", name): value for name, value in parameters.of_run(record["parameters"]).items()}
     facts |= {("data", name): record["data"][name] for name in ("name", "digest")}
     facts |= {("version", name): value for name, value in record["versions"].items()}
     facts |= {("hardware", name): record["hardware"].get(name) for name in ("processor", "device", "threads")}

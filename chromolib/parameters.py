@@ -153,6 +153,12 @@ def parent(values):
     return task or others[0], approach
 
 
+def of_run(values):
+    """All parameters of a training: what it was not given has its default, and what it does not use is empty."""
+    values = defaults("03_training") | values
+    return values if values["start"] == "parent" else values | {"parent_profile": ""}
+
+
 def known():
     """Names and default values of all notebooks together."""
     return {

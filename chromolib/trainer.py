@@ -289,7 +289,7 @@ def _finished(path, settings):
     if not (path / "run.json").exists():
         return None
     record = runs.record(path)
-    _check_same(path, parameters.defaults("03_training") | record["parameters"], settings)
+    _check_same(path, parameters.of_run(record["parameters"]), parameters.of_run(settings))
     flaw = runs.parent_flaw(path, record)
     if flaw:
         raise StudyError(f"{path}: {flaw}: delete it first (chromolib.trainer.delete)")

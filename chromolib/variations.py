@@ -68,10 +68,9 @@ def check(base, other, changes):
     parameters equal. One that was not there yet when a run was made counts as having had its
     default.
     """
-    defaults = parameters.defaults("03_training")
     for key in base.records.keys() & other.records.keys():
         one, two = base.records[key], other.records[key]
-        ours, theirs = defaults | one["parameters"], defaults | two["parameters"]
+        ours, theirs = (parameters.of_run(record["parameters"]) for record in (one, two))
         where = f"{theirs['profile']}, {', '.join(key)}"
         if one["data"]["digest"] != two["data"]["digest"]:
             raise StudyError(f"{where}: was trained on other images than {ours['profile']}; train it anew")

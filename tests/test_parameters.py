@@ -75,6 +75,14 @@ def test_a_profile_adds_a_task_by_its_name():
         parameters.select("03_training", {"c_band": 3})
 
 
+def test_a_parameter_that_a_training_does_not_use_tells_no_runs_apart():
+    values = {"start": "imagenet", "seed": 1}
+    assert parameters.of_run(values | {"parent_profile": "evening"}) == parameters.of_run(values)
+    begun = values | {"start": "parent", "parent": "imagenet"}
+    assert parameters.of_run(begun | {"parent_profile": "evening"})["parent_profile"] == "evening"
+    assert parameters.of_run({})["n_folds"] == 5  # the paper's, as notebook 3 has it
+
+
 @pytest.mark.parametrize(
     ("task", "parent", "expected"),
     [

@@ -271,7 +271,7 @@ def test_copies_on_both_sides_of_a_fold_are_reported(settings, tmp_path, changed
 def test_a_finished_run_is_given_back_and_not_touched(settings, tmp_path, train):
     path = train(settings, tmp_path)
     before, times = contents(path), {file: file.stat().st_mtime_ns for file in path.iterdir()}
-    run = trainer.Run(settings, tmp_path)
+    run = trainer.Run(settings | {"parent_profile": "elsewhere"}, tmp_path)  # which these runs, without parents, ignore
     rows = [run.train(fold) for fold in settings["folds"]]
     assert run.finish() == run.finish() == runs.record(path)
     pd.testing.assert_frame_equal(pd.DataFrame(rows), pd.read_csv(path / "folds.csv"))
