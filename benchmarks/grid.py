@@ -9,8 +9,10 @@ same command goes on from there. The runs are those that notebook 3 makes of the
 
 import argparse
 import multiprocessing
+import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 
 from chromolib import parameters, trainer
@@ -67,6 +69,8 @@ def main(words=None):
                 running[pool.submit(work, name)] = name
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 name, error = running.pop(future), future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    sys.exit(f"{name}: a process was ended from outside, and all with it; the same command goes on")
                 said = f"{type(error).__name__} {error}" if error else f"{future.result():.0f} s of training"
                 print(f"{time.monotonic() - begun:5.0f} s: {name}: {said}", flush=True)
             if time.monotonic() > begun + given.seconds:

@@ -169,6 +169,11 @@ def _source(name):
     return Source(name, said["stain"], places, "", layout, said["source"], said["licence"], own=layout)
 
 
+def stain(name):
+    """The staining of a set, such as "Q", whether its images are at hand or not."""
+    return _EMBEDDED.get(name) or _source(name).stain
+
+
 def find(name, root=None):
     """The folder or archive of a set, None for an embedded one; StudyError where it is absent, with where to get it."""
     return None if name in _EMBEDDED else _find(_source(name), Path(root) if root else paths.data())[0]

@@ -83,14 +83,18 @@ def square(image, size=256, fill=0):
     return np.array(Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR))
 
 
+def has_light_ground(image):
+    """Whether most of the border of an image (h, w) uint8 is nearer to white than to black."""
+    return bool(np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])) >= 128)
+
+
 def foreground(image):
     """Where a crop shows chromosome: (h, w) bool; all of it where nothing differs from the ground.
 
-    image: (h, w) uint8. The ground is black or white, whichever most of the border is nearer to;
-    what differs from it by more than 10 grey levels counts. [ours]
+    image: (h, w) uint8. What differs by more than 10 grey levels from its ground, black or white,
+    counts. [ours]
     """
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    mask = image > 10 if np.median(border) < 128 else image < 245
+    mask = image < 245 if has_light_ground(image) else image > 10
     return mask if mask.any() else ~mask
 
 

@@ -42,6 +42,7 @@ from chromolib.errors import StudyError, ends_command
 PURPOSE = "research, no diagnosis"
 DEMONSTRATION = paths.ROOT / "runs/reference/demonstration/g_band/efficientnet_lite0/imagenet"  # its card is beside it
 _ENDINGS = (".png", ".svg", "_grad_cam.png")  # of the pictures of a cell
+_LIGHT = {"Q": False, "G": True}  # the ground: quinacrine shines in the dark, Giemsa stands dark in the light
 _DOUBT = 0.5  # [ours] probability of the decoded class below which an image is marked as unsure
 
 
@@ -169,6 +170,7 @@ def write(predictor, path, out, size=False, grad_cam=False):
     deleted.
     """
     names, pictures, cells, remarks = read_folder(path)
+    remarks += _other_ground(predictor.path, pictures)
     areas = [images.area_and_length(picture) for picture in pictures] if size else None
     table, calls = _predict(predictor, pictures, cells, areas)
     table.insert(0, "file", names)
@@ -186,6 +188,18 @@ def write(predictor, path, out, size=False, grad_cam=False):
     for remark in remarks:
         print(remark)
     return calls
+
+
+def _other_ground(run, pictures):
+    """A remark, in a list, where most pictures have another ground than the staining of the run (its folder) has."""
+    used = runs.record(run)["parameters"]
+    name = used[used["task"]]
+    stain = datasets.stain(name) if name in datasets.names() else "unknown"
+    light = np.mean([images.has_light_ground(picture) for picture in pictures]) > 0.5
+    if _LIGHT.get(stain, light) == light:
+        return []
+    words = ("dark on light", "light on dark")[:: 1 if light else -1]
+    return [f"most images are {words[0]}, in {stain}-band they are {words[1]}: invert them, or expect wrong classes"]
 
 
 def _labels(table):

@@ -63,6 +63,7 @@ async function unpacked(text) {
 }
 
 function browse({ images, sheets }) {
+  document.getElementById("unread").hidden = true;
   const form = document.getElementById("filters");
   const field = (name) => form.elements[name];
   const [cards, found, pages] = ["cards", "found", "pages"].map((id) => document.getElementById(id));

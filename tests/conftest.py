@@ -87,6 +87,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:  # user properties travel with the reports, from xdist's workers too
         numbers = [number for mark in item.iter_markers("fault") for number in mark.args]
         item.user_properties += [("fault", number) for number in sorted(numbers)]
+    long = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)  # so that workers that take a file each end together
     if config.getoption("--faults"):
         others = [item for item in items if not item.user_properties]
         items[:] = [item for item in items if item.user_properties]

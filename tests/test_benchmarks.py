@@ -1,6 +1,7 @@
 """The benchmarks run, and what they compare is the same work: pixels, optimisation step, MMD²."""
 
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import importlib
 import importlib.util
@@ -188,12 +189,12 @@ def test_a_training_goes_on_in_the_next_slice(script, tmp_path, monkeypatch):
 
 def test_runs_side_by_side_wait_for_their_parents(script, monkeypatch, capsys):
     """Which is begun when: the executor of this test finishes one run at a time, in the order they were begun."""
-    grid, begun = script("grid"), []
+    grid, begun, errors = script("grid"), [], {}
 
     class Finished(concurrent.futures.Future):
         def __init__(self, name):
             super().__init__()
-            self.set_result(1.0)
+            self.set_exception(errors[name]) if name in errors else self.set_result(1.0)
             begun.append(name)
 
     class Executor(contextlib.nullcontext):
@@ -208,6 +209,9 @@ def test_runs_side_by_side_wait_for_their_parents(script, monkeypatch, capsys):
     assert grid.parent(child) == mother and grid.parent(mother) is None
     assert grid.parent("curve_3/g_band/efficientnet_lite0/two_step").startswith("evening_patient_seed2/q_band/")
     assert capsys.readouterr().out.count("1 s of training") == 3
+    errors[mother] = concurrent.futures.process.BrokenProcessPool()
+    with pytest.raises(SystemExit, match=f"^{mother}: a process was ended from outside.*goes on"):
+        grid.main([mother, child])
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ def test_the_report_is_seen_at_every_width_and_by_everyone(evening, visit, viola
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
         assert violations(page) == []
     assert evening.stat().st_size < 2_000_000
+    assert page.locator("#filters").is_visible() and not page.locator("#unread").is_visible()
     page = visit(evening, java_script_enabled=False)
     assert "needs JavaScript" in page.locator("main").inner_text()
     assert page.locator("#table-gains").is_visible() and page.locator("#answer").is_visible()

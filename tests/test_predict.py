@@ -1,6 +1,7 @@
 """Prediction of one's own images: a tiny run's networks, folders and sheets as people have them, what is written."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -189,6 +190,20 @@ def test_grounds_are_black_or_white_and_pictures_grey_or_colour(run, tmp_path, s
     assert all(np.array_equal(picture, drawing) for picture, drawing in zip(pictures, drawings, strict=True))
     shares = [images.area_and_length(picture)[0] / picture.size for picture in pictures]
     assert max(shares) < 0.9 and len(predict.predict(run, pictures, folds=[0])) == 3
+
+
+def test_negatives_are_said(run, folder, tmp_path, capsys):
+    """Quinacrine shines in the dark: the drawings have a black ground, their negatives a white one."""
+    for negative in (False, True):
+        predict.write(predict.Predictor(run), folder, tmp_path / "out")
+        words = "most images are dark on light, in Q-band they are light on dark: invert them"
+        assert (words in capsys.readouterr().out) is negative
+        for file in folder.rglob("*.png"):
+            Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    used = json.loads((run / "run.json").read_text())
+    unknown = used | {"parameters": used["parameters"] | {"q_band": "a_set_that_was_here_once"}}
+    (tmp_path / "run.json").write_text(json.dumps(unknown))
+    assert predict._other_ground(tmp_path, [np.full((9, 9), 255, np.uint8)]) == []
 
 
 @pytest.mark.parametrize("n", [30, 92])
