@@ -10,6 +10,7 @@ what sorts, filters and shows images in report.js, all of which are written into
 import ast
 import base64
 import gzip
+import io
 import json
 import shutil
 import sys
@@ -234,7 +235,7 @@ def publish(profile):
     Predictions are packed, logits as float16 and all else as it was, and packed.json has the SHA-256 of the packed
     files. Logits of the last epoch are left out where the kept one was chosen without the reported images, as nothing
     is compared with them then; their scores stay in folds.csv. Predictions of the images that chose the epoch go along
-    where notebook 7, which alone reads them, has read the run. Figures have 256 colours. Whole or not at all: what was
+    where notebook 7, which alone reads them, has read the run. Pictures have 256 colours. Whole or not at all: what was
     published before is replaced at the end. A profile without tables has no page.
     """
     source, target = paths.runs() / profile, paths.ROOT / "runs" / "reference" / profile
@@ -279,19 +280,22 @@ def _copy(name, file, folder):
         packing = {"compression": "zstd", "compression_level": 19}  # about half the space
         table.to_parquet(folder / name, **packing, use_byte_stream_split=numbers, use_dictionary=others)
     elif file.suffix == ".png":
-        _pack_picture(file, folder / name)
+        (folder / name).write_bytes(_in_few_colours(file.read_bytes()))
     else:
         shutil.copyfile(file, folder / name)
     return name
 
 
-def _pack_picture(file, target):
-    """A PNG in 256 colours, about a third of the space, with its caption and its text for those who cannot see it."""
-    with Image.open(file) as picture:
-        about = PngImagePlugin.PngInfo()
+def _in_few_colours(png):
+    """A PNG (bytes) in 256 colours, about a third of the space, with its caption and what it says to who cannot see."""
+    with Image.open(io.BytesIO(png)) as picture:
+        if picture.mode == "P":  # published before
+            return png
+        about, packed = PngImagePlugin.PngInfo(), io.BytesIO()
         for name, text in picture.text.items():
             about.add_text(name, text)
-        picture.convert("RGB").quantize(256).save(target, "PNG", optimize=True, pnginfo=about)
+        picture.convert("RGB").quantize(256).save(packed, "PNG", optimize=True, pnginfo=about)
+    return packed.getvalue()
 
 
 def _record_packed(folder):
@@ -302,7 +306,7 @@ def _record_packed(folder):
 
 
 def _plain(file):
-    """An executed notebook without the times and paths of its execution, as text."""
+    """An executed notebook without the times and paths of its execution, its pictures in 256 colours, as text."""
     notebook = nbformat.read(file, as_version=4)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
@@ -311,6 +315,8 @@ def _plain(file):
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and "IPKernelApp" in output.text:
                 output.text = "".join(line for line in output.text.splitlines(True) if "IPKernelApp" not in line)
+            if "image/png" in (data := output.get("data", {})):
+                data["image/png"] = base64.b64encode(_in_few_colours(base64.b64decode(data["image/png"]))).decode()
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     return nbformat.writes(notebook) + "\n"

@@ -1,9 +1,10 @@
 """The report's page, what it answers, and what is published of a profile."""
 
+import base64
+import io
 import json
 import re
 import shutil
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -266,16 +267,25 @@ def test_what_chose_the_epoch_is_published_where_notebook_7_has_read_it(results,
     assert states["monitor.parquet"] == ("ok" if kept else "not kept") and states["predictions.parquet"] == "ok"
 
 
-def test_a_published_figure_keeps_its_words_and_looks_the_same(results):
+def test_published_pictures_keep_their_words_and_look_the_same(results):
+    """A figure, and the same picture in a notebook; neither changes where it is published again."""
     figure, axis = plt.subplots()
     axis.plot([0, 1], [0, 1], color="#0072b2")
     report.save_figure(figure, "small", "line", caption="A line – drawn", alt="It rises.")
     plt.close(figure)
-    before, after = (Image.open(folder / "figures/line.png") for folder in (results, report.publish("small")))
-    assert after.text["Title"] == "A line – drawn" and after.text["Description"] == "It rises."
-    one, two = (np.asarray(picture.convert("RGB"), dtype=int) for picture in (before, after))
+    before, notebook = (results / "figures" / "line.png").read_bytes(), executed()
+    shown = nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(before).decode()})
+    notebook.cells[0].outputs.append(shown)
+    (results / "04_statistics.ipynb").write_text(nbformat.writes(notebook))
+    published = report.publish("small")
+    after = (published / "figures" / "line.png").read_bytes()
+    outputs = nbformat.read(published / "04_statistics.ipynb", as_version=4).cells[0].outputs
+    assert base64.b64decode(outputs[-1].data["image/png"]) == after and len(after) < len(before)
+    words = Image.open(io.BytesIO(after)).text
+    assert words["Title"] == "A line – drawn" and words["Description"] == "It rises."
+    one, two = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int) for png in (before, after))
     assert np.abs(one - two).max() <= 16  # of 255
-    assert Path(after.filename).stat().st_size < Path(before.filename).stat().st_size
+    assert report._in_few_colours(after) == after
 
 
 @pytest.mark.parametrize("page", sorted(paths.ROOT.glob("runs/reference/*/index.html")), ids=str)
