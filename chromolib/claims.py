@@ -220,11 +220,17 @@ def _log_size(name):
 
 
 def _margin(number, evidence, level, draws, seed):
-    """How much farther the next pair of domains is than G-Q, with all that their 95 % intervals allow."""
+    """How much farther the next pair of domains is than G-Q, with all that their intervals allow.
+
+    Those are table 1's, of 95 %, widened to `level` as a normal estimate's are.
+    """
     table, low, high = evidence.similarities, *_ENDS[number.measure]
     if low not in table:  # of a table 1 from before CORAL had an interval
         return None
     table = table[table["bandwidth"] == (number.reading or table["bandwidth"].iloc[0])].set_index("pair")
+    widened = stats.norm.ppf((1 + level) / 2) / stats.norm.ppf(0.975)
+    ends = {end: table[number.measure] + widened * (table[end] - table[number.measure]) for end in (low, high)}
+    table = table.assign(**ends)
     own, others = table.loc["G-Q"], table.drop("G-Q")
     margin = others[number.measure].min() - own[number.measure]
     return Interval(margin, others[low].min() - own[high], others[high].min() - own[low])

@@ -321,7 +321,7 @@ def margins(table):
     figure, axis = plt.subplots(figsize=(8, 3.4))
     axis.axhline(0, color="0.6", linewidth=1)
     for number, (size, rows) in enumerate(table.groupby("size", sort=False)):
-        for style, (name, part) in zip(("o-", "x--"), rows.groupby("bandwidth", sort=False), strict=True):
+        for style, (name, part) in zip(("o-", "x--"), rows.groupby("bandwidth", sort=False), strict=False):
             axis.plot(part["factor"], part["margin"], style, color=PALETTE[number], label=f"{size} images, {name}")
     axis.set_xscale("log", base=2)
     axis.set(xlabel="σ² as a multiple of the median heuristic's", ylabel="margin of G-Q in MMD²")

@@ -19,6 +19,7 @@ COMPARISONS = (  # (against, baseline), and what their difference is
     ("two_step", "imagenet_double", "the stop instead of longer training"),
     ("two_step", "two_step_new_head", "the head that came along"),
     ("two_step", "two_step_shuffled", "the labels of the stop"),
+    ("two_step_shuffled", "imagenet", "the stop without its labels"),
     ("two_step_inverted", "two_step", "the stop's bands in the target's polarity"),
 )
 _VARIED = {  # of `varied`: a baseline, and which columns come from which of `tables.gains` over it
@@ -48,8 +49,9 @@ def comparisons(found, draws=10_000, seed=0):
 def between_tasks(found, draws=10_000, seed=0):
     """How much more a comparison gives on Q-band than on G-band: DataFrame, a row per comparison and architecture.
 
-    difference, low, high, p: `statistics.contrast` of the two gains, whose cells or patients are drawn apart; seeds, of
-    `found` and its `others`, are those that have all four runs, and `about` as in `tables.gains`.
+    difference, low, high, p: `statistics.contrast` of the two gains, whose cells or patients are drawn apart; p_holm:
+    after Holm's correction over all rows; seeds, of `found` and its `others`, are those that have all four runs, and
+    `about` as in `tables.gains`.
     """
     rows = []
     networks = dict.fromkeys(architecture for _, architecture, _ in found.predictions)
@@ -67,7 +69,9 @@ def between_tasks(found, draws=10_000, seed=0):
             about = tables.about(len(seeds))
             rows.append((architecture, against, baseline, what, *numbers, interval.p, len(seeds), about))
     names = ["architecture", "against", "baseline", "what", "difference", "low", "high", "p", "seeds", "about"]
-    return pd.DataFrame(rows, columns=names)
+    table = pd.DataFrame(rows, columns=names)
+    table.insert(names.index("seeds"), "p_holm", statistics.holm(table["p"]) if rows else [])
+    return table
 
 
 def varied(results, tasks, architectures, draws=10_000, seed=0):

@@ -172,14 +172,15 @@ def orders(features, sizes, factors, seed=0):
 
     features: {domain: (n, d)}; each pair of domains is compared. sizes: images drawn of each
     domain, None for all of them; those that a domain does not have are left out. bandwidth: the
-    median distance of balanced or of pooled sets, times each of `factors` (of sigma^2).
+    median distance of balanced and, of all images, of pooled sets, times each of `factors` (of
+    sigma^2).
     """
     rng, rows = np.random.default_rng(seed), []
     shuffled = {domain: rng.permutation(part) for domain, part in features.items()}
     sizes = [size for size in sizes if size is None or size <= min(map(len, features.values()))]
     for size, (a, b) in itertools.product(sizes, itertools.combinations(features, 2)):
         x, y = shuffled[a][:size], shuffled[b][:size]
-        for name in ("balanced", "pooled"):
+        for name in ("balanced", "pooled") if size is None else ("balanced",):
             median = median_bandwidth(x, y, balanced=name == "balanced")
             row = {"size": size or "all", "bandwidth": name, "pair": f"{a}-{b}"}
             rows += [row | {"factor": factor, "mmd2": mmd2(x, y, factor * median)} for factor in factors]

@@ -91,7 +91,7 @@ def _protocol(task, records):
         "data": data["name"] + (" (drawings)" if data["name"].startswith("synthetic") else ""),
         "images": data["n"],
         "pixels": first["image_size"],
-        "epochs": _listed(f"{setting['adam_epochs']} Adam + {setting['sgd_epochs']} SGD" for setting in settings),
+        "epochs": _listed(map(_epochs, settings)),
         "folds": f"of {first['n_folds']}, by {first['folds_by']}",
         "epoch_chosen_on": first["select_on"],
         "runs": len(records),
@@ -99,6 +99,12 @@ def _protocol(task, records):
         "torch": _listed(record["versions"]["torch"] for record in records),
         "training_minutes": sum(record["seconds"] for record in records) / 60,
     }
+
+
+def _epochs(setting):
+    once = f"{setting['adam_epochs']} Adam + {setting['sgd_epochs']} SGD"
+    stages = setting.get("stages", 1)  # of runs from before there were stages
+    return once if stages == 1 else f"{stages} x ({once})"
 
 
 def stacked(column, parts):

@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 
 from chromolib import (
     architectures,
+    compare,
     datasets,
     images,
     metrics,
@@ -190,6 +191,26 @@ def test_few_cells_are_those_of_the_reference_results():
     for row in table.itertuples():
         assert f"| {between(row.pooled_gain, row.pooled_low, row.pooled_high, '+.1f')} |" in RESULTS, row
         assert f"| {row.before:.1f} |" in RESULTS and f"| {row.after:.1f} |" in RESULTS, row
+
+
+def test_how_much_a_seed_moves_is_what_the_runs_of_several_seeds_say():
+    """The SD over seeds of a training on the same fold: of each recipe, and over all of them."""
+    rows = []
+    for base in ("evening_patient", "evening_patient_crop"):
+        for file in REFERENCE.glob(f"{base}*/*/*/*/folds.csv"):
+            profile, *recipe = file.parts[-5:-1]
+            if re.fullmatch(rf"{base}(_seed\d)?", profile):
+                rows.append(pd.read_csv(file)[["fold", "macro_f1"]].assign(recipe=" ".join([base, *recipe])))
+    spread = pd.concat(rows).groupby(["recipe", "fold"])["macro_f1"].agg(["var", "count"]).query("count > 1")
+    spread["freedom"] = spread["count"] - 1
+    spread["squares"] = spread["var"] * spread["freedom"]
+    recipes = 100 * np.sqrt(spread["squares"].groupby("recipe").sum() / spread["freedom"].groupby("recipe").sum())
+    overall = 100 * np.sqrt(spread["squares"].sum() / spread["freedom"].sum())
+    assert round(overall, 1) == compare.TRAINING_SD
+    words = (
+        f"{overall:.1f} points over all {len(recipes)} recipes, {recipes.min():.1f} to {recipes.max():.1f} by recipe"
+    )
+    assert words in RESULTS
 
 
 def test_the_protocols_are_those_of_the_reference_results():

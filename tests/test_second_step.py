@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from small_runs import predictions
+from statsmodels.stats.multitest import multipletests
 
 from chromolib import metrics, runs, second_step, statistics
 from chromolib.errors import StudyError
@@ -78,6 +79,7 @@ def test_with_a_second_seed_both_tables_speak_of_the_approaches():
     row = between.loc[("imagenet", "two_step")]
     assert row["difference"] == pytest.approx(np.mean(gains["q_band"]) - np.mean(gains["g_band"]))
     assert between["seeds"].tolist() == [2, 1, 1]
+    np.testing.assert_allclose(between["p_holm"], multipletests(between["p"], method="holm")[1])
 
 
 def pooled_gain(found, task):

@@ -271,11 +271,12 @@ def record(task="q_band", approach="imagenet", digest="abc", **changed):
 
 
 def test_protocol_says_what_was_run():
-    table = tables.protocol([record(), record(approach="two_step"), record("g_band", digest="d")], 96)
+    longer = record("g_band", approach="imagenet_double", digest="d", stages=2)
+    table = tables.protocol([record(), record(approach="two_step"), record("g_band", digest="d"), longer], 96)
     table = table.set_index("task")
     assert table.loc["q_band", "data"] == "synthetic_q (drawings)" and table.loc["g_band", "data"] == "pki3_65"
-    assert list(table["runs"]) == [2, 1] and list(table["training_minutes"]) == [3.0, 1.5]
-    assert table.loc["q_band", "epochs"] == "5 Adam + 1 SGD"
+    assert list(table["runs"]) == [2, 2] and list(table["training_minutes"]) == [3.0, 3.0]
+    assert list(table["epochs"]) == ["5 Adam + 1 SGD", "2 x (5 Adam + 1 SGD); 5 Adam + 1 SGD"]
     assert table.loc["q_band", "hardware"] == "a processor, cpu"
 
 
