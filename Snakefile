@@ -9,20 +9,29 @@ import signal
 import sys
 from pathlib import Path
 
-from chromolib import files, parameters, paths, slots
+from chromolib import datasets, files, parameters, paths, slots
 from chromolib.errors import StudyError
 
 PROFILE = str(config.get("profile", "demo"))
 try:
     FILES = [str(file) for file in parameters.profile_files(PROFILE)]  # the later one before the earlier
     STUDY = parameters.known() | parameters.load(*FILES)  # the notebooks' defaults under the profile's values
-    parameters.select("03_training", parameters.load(*FILES))  # refuses what no notebook knows
+    named = parameters.load(*FILES)
+    parameters.select("03_training", named)  # refuses what no notebook knows
     for kind, names in {"architecture": STUDY["architectures"], "approach": STUDY["approaches"]}.items():
         for name in names:
             parameters.path(kind, name)
     unknown = [task for task in STUDY["tasks"] if task not in parameters.tasks(STUDY)]
     if unknown:
         raise StudyError(f"task {unknown[0]!r}: names no data set; there are {', '.join(parameters.tasks(STUDY))}")
+    sets = [STUDY[task] for task in STUDY["tasks"] if STUDY[task] not in datasets.names()]
+    if sets:
+        raise StudyError(f"unknown data set {sets[0]!r}; there are {', '.join(datasets.names())}")
+    if STUDY["profile"] != PROFILE:  # its trainings would go into another profile's folder
+        raise StudyError(f"its file says `profile: {STUDY['profile']}`; write `profile: {PROFILE}` there")
+    lacking = [name for name in ("architectures", "approaches", "folds", "image_size") if name not in named]
+    if lacking:  # each notebook has defaults of its own for these, which do not go together
+        raise StudyError(f"names no {', no '.join(lacking)}; write a line for each, as in parameters/profile/own.yaml")
 except StudyError as error:
     sys.exit(f"{PROFILE}: {error}")
 RUNS = f"{paths.runs().as_posix()}/{PROFILE}"
@@ -109,7 +118,17 @@ def parent(wildcards):
         return []
     task, approach = parameters.parent(STUDY | start | {"task": wildcards.task})
     profile = (STUDY | start)["parent_profile"] or PROFILE
-    return f"{paths.runs()}/{profile}/{task}/{wildcards.architecture}/{approach}/run.json"
+    file = f"{paths.runs()}/{profile}/{task}/{wildcards.architecture}/{approach}/run.json"
+    if profile != PROFILE and not Path(file).exists():
+        sys.exit(f"{PROFILE}: begins from runs of another profile: make study PROFILE={profile} ONLY=trainings first")
+    return file
+
+
+def shown(notebook):
+    """Of notebook 5, which shows one task and one network: the first of the profile's, where it lacks the usual one."""
+    usual, grid = settings(notebook, FILES), {"task": STUDY["tasks"], "cam_architecture": STUDY["architectures"]}
+    others = {name: names[0] for name, names in grid.items() if notebook == "05_grad_cam" and usual[name] not in names}
+    return [word for name, value in others.items() for word in ("-p", name, value)]
 
 
 def need(column, wildcards):
@@ -181,7 +200,7 @@ for notebook in TABLES:
             code=(code(notebook), library()),
             values=settings(notebook, FILES),
             beside=read_beside(notebook),
-            files=options(FILES),
+            files=options(FILES) + shown(notebook),
         resources:
             gpu_slots=1,
             mem_mb=lambda wildcards, attempt: 16_384 * attempt,

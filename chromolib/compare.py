@@ -7,8 +7,8 @@ cell by cell. A cell is
 
 - "equal": the same, to 1e-9 of its value;
 - "within": scores that lie no further apart than another seed would move them (`TOLERANCE`);
-- "other": what may differ without being wrong: commit, versions, hardware, and the numbers that follow from scores but
-  have no tolerance of their own, such as p-values;
+- "other": what may differ without being wrong: commit, versions, hardware, the numbers that follow from scores but have
+  no tolerance of their own, such as p-values, and tables that read further profiles where only one side has those;
 - "different": all else, such as another seed, a fold that is missing, or a table that was altered. Where all scores of
   all runs are equal nothing is "within" or "other" in a table: then it must be the same.
 """
@@ -30,6 +30,7 @@ _UNTRAINED = ("data", "table1_similarity", "similarity_margins", "table3_archite
 _ROUNDING = 1e-3  # of a value that no training enters: as far as processors differ
 _SCORES = "gain|sd$|low|high|macro_f1|accuracy|auc|change|plain|decoded|called|whole|named|tivity|ficity|before|after"
 _FIXED = (*tables.RUN, "baseline", "against", "claim", "statement", "paper", "verdict")  # not a training's to move
+_READ_OTHERS = ("gains", "claims", "validity", "whole_cells", "second_step", "learning_curve", "zero_shot")  # profiles
 _COLUMNS = ["what", "where", "mine", "reference", "state"]
 
 
@@ -46,7 +47,14 @@ def compare(profile, mine=None, reference=None):
             raise StudyError(f"profile {profile!r}: no finished run of it in {root}; nothing can be compared")
     rows = [*_settings(profile, roots), *_folds(*scores)]
     exact = all(row[-1] == "equal" for row in rows if row[0] == "score")
-    return pd.DataFrame([*rows, *_tables(profile, roots, exact)], columns=_COLUMNS)
+    others = [_others(root, profile) for root in roots]
+    return pd.DataFrame([*rows, *_tables(profile, roots, exact, others[0] == others[1])], columns=_COLUMNS)
+
+
+def _others(root, profile):
+    """Names of the finished profiles beside a profile that its tables read: its variations, and the curve's."""
+    read = (f"{profile}_", parameters.known()["curve"])
+    return {name for file in root.glob("*/*/*/*/run.json") if (name := file.parts[-5]).startswith(read)}
 
 
 def _settings(profile, roots):
@@ -95,30 +103,32 @@ def _folds(mine, reference):
             yield _row("score", f"{'/'.join(run)}, fold {fold}: {metric}", *values, TOLERANCE)
 
 
-def _tables(profile, roots, exact):
+def _tables(profile, roots, exact, same_others):
     names = {file.stem for root in roots for file in (root / profile / "tables").glob("*.csv")}
     for name in sorted(names):
         found = [root / profile / "tables" / f"{name}.csv" for root in roots]
+        free = name.startswith(_READ_OTHERS) and not same_others
         if not all(file.exists() for file in found):
-            yield _row("table", name, *("there" if file.exists() else "missing" for file in found))
+            yield _row("table", name, *("there" if file.exists() else "missing" for file in found), free=free)
             continue
         mine, reference = (pd.read_csv(file) for file in found)
         if list(mine.columns) != list(reference.columns) or len(mine) != len(reference):
-            yield _row("table", name, *(f"{len(t)} rows of {', '.join(t.columns)}" for t in (mine, reference)))
+            words = (f"{len(t)} rows of {', '.join(t.columns)}" for t in (mine, reference))
+            yield _row("table", name, *words, free=free)
             continue
         for column in mine.columns:
-            yield from _cells(name, mine, reference, column, exact)
+            yield from _cells(name, mine, reference, column, exact, free)
 
 
-def _cells(name, mine, reference, column, exact):
-    """The cells of a column, by what it may differ in."""
-    tolerance, free = 0, False
+def _cells(name, mine, reference, column, exact, free):
+    """The cells of a column, by what they may differ in; where `free`, in anything."""
+    tolerance = 0
     if name in _UNTRAINED:
         tolerance = _ROUNDING * np.abs(pd.to_numeric(reference[column], errors="coerce")).max()
     elif not exact and pd.Series([column]).str.contains(_SCORES).item():
         tolerance = TOLERANCE
     elif not exact:
-        free = column not in _FIXED
+        free = free or column not in _FIXED
     for number, values in enumerate(zip(mine[column], reference[column], strict=True)):
         start = " ".join(map(str, reference.iloc[number, :3]))  # its first words say what a row is of
         yield _row("cell", f"{name}, row {number + 1} ({start}): {column}", *values, tolerance, free)

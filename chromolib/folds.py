@@ -36,13 +36,15 @@ def inner(labels, train, cells=None, by="image", seed=0, parts=5):
 
     labels, cells: (n,) as for `split`; train: indices into them. Returns (train, monitor), int64
     indices into the same arrays: one of `parts` equal parts of `train`, split like the folds
-    themselves, becomes the monitor; more where a class has fewer images there than parts (a half
-    where it has two). Raises as `split`.
+    themselves, becomes the monitor; more where a class has fewer images there than parts, or there
+    are fewer cells (a half where it has two). Raises as `split`.
     """
     train = np.asarray(train, np.int64)
     part_labels, part_cells = np.asarray(labels)[train], None if cells is None else np.asarray(cells)[train]
-    rarest = np.unique(part_labels, return_counts=True)[1].min(initial=parts)
-    kept, monitor = split(part_labels, part_cells, n_folds=max(2, rarest), by=by, seed=seed)[0]
+    fewest = np.unique(part_labels, return_counts=True)[1].min(initial=parts)
+    if by != "image" and part_cells is not None:
+        fewest = min(fewest, len(np.unique(part_cells)))
+    kept, monitor = split(part_labels, part_cells, n_folds=max(2, fewest), by=by, seed=seed)[0]
     return train[kept], train[monitor]
 
 
@@ -76,16 +78,19 @@ def _check(labels, cells, n_folds, by):
             "Take fewer folds or more images."
         )
     if by != "image":
-        _check_cells(labels, cells, n_folds)
+        _check_groups(labels, cells, n_folds, by)
 
 
-def _check_cells(labels, cells, n_folds):
+def _check_groups(labels, cells, n_folds, by):
     if cells is None:
         raise StudyError(
-            'folds by "cell": the cells of this data set are unknown (as in CIR, whose file names do not tell the cell '
-            'of an image), so no split can keep them apart. Take folds by "image", or a set with cells.'
+            f'folds by "{by}": the cells of this data set are unknown (as in CIR, whose file names do not tell the '
+            'cell of an image), so no split can keep them apart. Take folds by "image", or a set with cells.'
         )
     if cells.shape != labels.shape:
         raise StudyError(f"cells: {len(cells)} names for {len(labels)} labels; give one for each image")
     if len(np.unique(cells)) < n_folds:
-        raise StudyError(f"n_folds: {n_folds} folds, but only {len(np.unique(cells))} cells. Take fewer folds.")
+        raise StudyError(
+            f"n_folds: {n_folds} folds by {by}, but only {len(np.unique(cells))} to keep apart. Take fewer: "
+            "`n_folds: 2` and `folds: [0, 1]` in the profile"
+        )

@@ -49,7 +49,7 @@ def describe(name):
     file = parameters.path("dataset", name)
     values = parameters.load(file)
     for key in values.keys() - set(KEYS):
-        raise StudyError(f"{file}: unknown key {key!r}{parameters.near(key, KEYS)}. Known are: {', '.join(KEYS)}")
+        raise StudyError(f"{file}: unknown key {key!r}{parameters.near(key, KEYS) or '.'} Known are: {', '.join(KEYS)}")
     for key in KEYS:
         if not isinstance(values.get(key), str) or not values[key].strip():
             raise StudyError(f"{file}: {key}: needs words, has {values.get(key)!r}. Write a line `{key}: ...`")
@@ -148,7 +148,12 @@ def new(folder, stain="unknown"):
     if file.exists():
         raise StudyError(f"{file}: is there already. Edit it, or delete it to begin anew.")
     values = {"path": str(path), "stain": stain, "layout": _layout(path), "licence": "unknown", "source": "own"}
-    index(path, values["layout"])  # refuses what cannot be used, before anything is written
+    try:
+        index(path, values["layout"])  # refuses what cannot be used, before anything is written
+    except StudyError as error:
+        sheet = next(filter(SHEET.search, _members(path)), None) if values["layout"] == FOLDERS else None
+        hint = f" ({sheet} was not read: its first line names no columns `file` and `label`)" if sheet else ""
+        raise StudyError(f"{error}{hint}") from error
     files.write(file, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     return name
 
@@ -217,7 +222,7 @@ def _of_sheet(path, sheet, members, labelled=True):
         if column not in _COLUMNS:
             near = parameters.near(column, _COLUMNS)
             known = ", ".join(_COLUMNS)
-            raise StudyError(f"{where}: unknown column {column!r}{near}. Rename or remove it; known: {known}")
+            raise StudyError(f"{where}: unknown column {column!r}{near or '.'} Rename or remove it; known: {known}")
         if columns.count(column) > 1:
             raise StudyError(f"{where}: several columns {column!r} in its first line. Keep one of them.")
     for column in ("file", "label") if labelled else ("file",):

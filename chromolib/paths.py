@@ -1,12 +1,16 @@
 """Where things lie. Absolute, because papermill runs in the caller's folder and nbval in the notebook's."""
 
 import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 PARAMETERS = ROOT / "parameters"
-INSTALL = 'python -m pip install --editable ".[{}]" --constraint constraints.txt'  # an extra of pyproject.toml
+_KNOWN = sys.platform == "linux" and sys.version_info[:2] == (3, 11)  # what constraints.txt is for
+INSTALL = (
+    'python -m pip install --editable ".[{}]"' + " --constraint constraints.txt" * _KNOWN
+)  # an extra of pyproject.toml
 
 
 def _folder(variable, default):

@@ -41,6 +41,7 @@ from chromolib.errors import StudyError, ends_command
 
 PURPOSE = "research, no diagnosis"
 DEMONSTRATION = paths.ROOT / "runs/reference/demonstration/g_band/efficientnet_lite0/imagenet"  # its card is beside it
+_SOURCE = "source.txt"  # in the folder of results: of which images they are
 _ENDINGS = (".png", ".svg", "_grad_cam.png")  # of the pictures of a cell
 _LIGHT = {"Q": False, "G": True}  # the ground: quinacrine shines in the dark, Giemsa stands dark in the light
 _DOUBT = 0.5  # [ours] probability of the decoded class below which an image is marked as unsure
@@ -167,14 +168,16 @@ def write(predictor, path, out, size=False, grad_cam=False):
 
     predictions.csv, karyotypes.csv, and of each cell <cell>.png, <cell>.svg and, if asked for,
     <cell>_grad_cam.png. Those of an earlier call are replaced, and its pictures of other cells
-    deleted.
+    deleted; StudyError where that was of another folder.
     """
+    _check_source(path, out)
     names, pictures, cells, remarks = read_folder(path)
     remarks += _other_ground(predictor.path, pictures)
     areas = [images.area_and_length(picture) for picture in pictures] if size else None
     table, calls = _predict(predictor, pictures, cells, areas)
     table.insert(0, "file", names)
     _clear(out)
+    files.write(out / _SOURCE, f"{Path(path).resolve()}\n")
     for name, content in (("predictions", table.drop(columns=metrics.LOGITS)), ("karyotypes", calls)):
         with files.replacing(out / f"{name}.csv") as temporary:
             content.assign(use=PURPOSE).to_csv(temporary, index=False)
@@ -188,6 +191,15 @@ def write(predictor, path, out, size=False, grad_cam=False):
     for remark in remarks:
         print(remark)
     return calls
+
+
+def _check_source(path, out):
+    """Two folders may have one name: what was predicted of one must not go for the other's sake."""
+    there, mine = out / _SOURCE, str(Path(path).resolve())
+    if there.is_file() and (source := there.read_text(encoding="utf-8").strip()) != mine:
+        raise StudyError(
+            f"{out}: holds what was predicted of {source}; name another folder with --out, or delete that one"
+        )
 
 
 def _other_ground(run, pictures):

@@ -20,8 +20,28 @@ PROTOCOLS = {  # name -> variation, and the prefix of its columns in folds.csv
 }
 
 
+_CHOICES = {"validation": "best epoch", "inner": "inner selection", "last": "last epoch"}
+
+
+def way(results):
+    """How the folds of runs were cut, in words: "image-wise" where there is no run, too."""
+    settings = [record["parameters"] for record in results.records.values()]
+    return f"{settings[0]['folds_by'] if settings else 'image'}-wise"
+
+
+def _named(base):
+    """`PROTOCOLS`, or those of a profile that is itself under another than the paper's: that, and its last epoch."""
+    settings = next((record["parameters"] for record in base.records.values()), {})
+    chosen = settings.get("select_on", "validation")
+    if way(base) == "image-wise" and chosen == "validation":
+        return PROTOCOLS
+    return {f"{way(base)}, {_CHOICES['last']}": ("", "last_"), f"{way(base)}, {_CHOICES[chosen]}": ("", "")}
+
+
 def scores(varied, tasks, architectures, approach, draws=10_000, seed=0):
     """What an approach scores under each of `PROTOCOLS`: DataFrame, a row per task, architecture and protocol.
+
+    Of a profile that is under another protocol than the paper's: under that, and by its last epoch.
 
     macro_f1, accuracy: mean over the folds. pooled_macro_f1 and pooled_accuracy, each with _low and
     _high: all folds' predictions together, with 95 % bootstrap interval over the groups named in
@@ -30,7 +50,7 @@ def scores(varied, tasks, architectures, approach, draws=10_000, seed=0):
     """
     rows = []
     for task, architecture in itertools.product(tasks, architectures):
-        for protocol, (variation, prefix) in PROTOCOLS.items():
+        for protocol, (variation, prefix) in _named(varied[""]).items():
             row = {"task": task, "architecture": architecture, "protocol": protocol, "state": "not run"}
             key = (task, architecture, approach)
             if key in varied[variation].records:
@@ -63,18 +83,21 @@ def _predictions(results, key, prefix):
 
 
 def changes(varied, tasks, architectures, approach, metric="macro_f1", draws=10_000, seed=0):
-    """What each stricter protocol takes off the paper's score: DataFrame, a row per task, architecture and protocol.
+    """What each other protocol takes off the profile's score: DataFrame, a row per task, architecture and protocol.
 
-    change: its mean over folds minus the paper's. pooled_change, pooled_low, pooled_high, p: the
-    same of the pooled predictions, by `statistics.unmatched_bootstrap`, for folds cut in two ways
-    validate different images of the same cells. common_images, and common_change, _low, _high: of
-    the images that both have validated, by `statistics.paired_bootstrap`. A protocol that was not
-    run has no row; NaN where predictions were not kept.
+    The profile's own is the paper's, or as `scores` names it. change: its mean over folds minus
+    that. pooled_change, pooled_low, pooled_high, p: the same of the pooled predictions, by
+    `statistics.unmatched_bootstrap`, for folds cut in two ways validate different images of the
+    same cells. common_images, and common_change, _low, _high: of the images that both have
+    validated, by `statistics.paired_bootstrap`. A protocol that was not run has no row; NaN where
+    predictions were not kept.
     """
     rows = []
     for task, architecture in itertools.product(tasks, architectures):
         key = (task, architecture, approach)
-        for protocol, (variation, prefix) in list(PROTOCOLS.items())[1:]:
+        for protocol, (variation, prefix) in _named(varied[""]).items():
+            if (variation, prefix) == ("", ""):
+                continue
             if key in varied[""].records and key in varied[variation].records:
                 start = {"task": task, "architecture": architecture, "protocol": protocol}
                 rows.append(start | _change(varied[""], varied[variation], key, prefix, metric, draws, seed))
@@ -100,8 +123,9 @@ def _change(base, other, key, prefix, metric, draws, seed):
 
 
 def gains(varied, draws=10_000, seed=0):
-    """`tables.gains` of two_step over imagenet with folds by image and by cell: DataFrame with a column `folds`."""
+    """`tables.gains` of two_step over imagenet with either way to cut folds: DataFrame with a column `folds`."""
     parts = {}
-    for way, end in (("image-wise", ""), ("cell-wise", "cell")):
-        parts[way] = tables.gains(varied[end].scores, varied[end].predictions, draws=draws, seed=seed)
+    for end in ("", "cell"):
+        if varied[end].predictions or not end:
+            parts[way(varied[end])] = tables.gains(varied[end].scores, varied[end].predictions, draws=draws, seed=seed)
     return tables.stacked("folds", parts)

@@ -71,7 +71,8 @@ def verify(root, profile):
     """
     paths_of_runs = [path for path in files.matching(Path(root, profile), "*_band/*/*") if path.is_dir()]
     if not paths_of_runs:
-        raise StudyError(f"profile {profile!r}: no run of it in {root}; name another, or set CHROMOLIB_RUNS")
+        known = f"reference/{profile} (committed)" if Path(root, "reference", profile).is_dir() else "another"
+        raise StudyError(f"profile {profile!r}: no run of it in {root}; name {known}, or set CHROMOLIB_RUNS")
     rows = [("/".join(path.parts[-3:]), *state) for path in paths_of_runs for state in _states(path)]
     return pd.DataFrame(rows, columns=["run", "file", "state"])
 

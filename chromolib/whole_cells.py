@@ -2,19 +2,23 @@
 
 import pandas as pd
 
-from chromolib import N_CHROMOSOMES, intervals, karyotype, metrics, statistics, tables
+from chromolib import N_CHROMOSOMES, intervals, karyotype, metrics, protocols, statistics, tables
+
+_STRICTER = {"cell-wise": "cell", "cell-wise, inner": "cell_inner"}
 
 
 def scores(varied, draws=10_000, seed=0):
     """Plain against decoded scores of every run with kept predictions: DataFrame, a row per run and protocol.
 
-    varied: as of `variations.protocols`; protocol: image-wise, cell-wise, or cell-wise, inner.
+    varied: as of `variations.protocols`; protocol: `protocols.way` of the profile, and of its variations cell-wise, or
+    cell-wise, inner.
     whole: cells of which all images are there (46 or more). For macro_f1 and accuracy: plain,
     decoded, and the change in points with 95 % interval and p (paired bootstrap over cells).
     better, worse: cells with more and with fewer images right. Runs on data without cells have no
     row.
     """
-    ways = {"image-wise": "", "cell-wise": "cell", "cell-wise, inner": "cell_inner"}
+    ways = {protocols.way(varied[""]): ""}
+    ways |= {way: end for way, end in _STRICTER.items() if varied[end].predictions}
     return tables.stacked("protocol", {way: _scores(varied[end], draws, seed) for way, end in ways.items()})
 
 

@@ -16,8 +16,9 @@ RUN = "q_band/efficientnet_lite0/two_step"
 
 @pytest.fixture
 def copy(tmp_path):
-    """The folder of a profile of one's own that is a copy of the reference."""
-    shutil.copytree(REFERENCE / "mini", tmp_path / "mini")
+    """The folder of a profile of one's own that is a copy of the reference, with its variations beside it."""
+    for profile in REFERENCE.glob("mini*"):
+        shutil.copytree(profile, tmp_path / profile.name)
     return tmp_path / "mini"
 
 
@@ -50,6 +51,18 @@ def test_an_altered_cell_is_named(copy):
     assert set(found["state"]) == {"different"}
     assert found["where"].str.match(r"gains, row \d \([qg]_band").all()
     assert (found["mine"] - found["reference"]).to_numpy(float) == pytest.approx(0.01)
+
+
+def test_tables_that_read_variations_may_differ_where_one_side_has_none(copy):
+    for profile in copy.parent.glob("mini_*"):
+        shutil.rmtree(profile)
+    alter(copy / "tables" / "whole_cells.csv", lambda table: table[table["protocol"] == "image-wise"])
+    (copy / "tables" / "validity_gains.csv").unlink()
+    alter(copy / "tables" / "gains.csv", lambda table: table.assign(seeds=7))
+    alter(copy / "tables" / "table2_performance.csv", lambda table: table.assign(n_folds=7))
+    states = unequal(copy).groupby("state")["where"].agg(list)
+    assert {where.split(",")[0] for where in states["other"]} == {"whole_cells", "validity_gains", "gains"}
+    assert {where.split(",")[0] for where in states["different"]} == {"table2_performance"}
 
 
 def test_a_table_that_lacks_a_row_or_is_missing(copy):

@@ -80,7 +80,7 @@ def test_a_class_with_fewer_images_than_folds():
 
 def test_fewer_cells_than_folds():
     labels, cells = karyotypes(4)
-    with pytest.raises(StudyError, match="only 4 cells"):
+    with pytest.raises(StudyError, match="by cell, but only 4 to keep apart"):
         folds.split(np.zeros_like(labels), cells, by="cell")
 
 
@@ -115,6 +115,12 @@ def test_inner_takes_more_where_a_class_is_rare():
     labels = np.array([0] * 40 + [23] * 2)
     kept, monitor = folds.inner(labels, np.arange(42))
     assert len(kept) == len(monitor) == 21 and np.sum(labels[monitor] == 23) == 1
+
+
+def test_inner_takes_more_where_cells_are_few():
+    labels, cells = karyotypes(3)
+    kept, monitor = folds.inner(labels, np.arange(len(labels)), cells, "cell", parts=10)
+    assert (len(kept), len(monitor)) == (2 * 46, 46) and not np.isin(cells[monitor], cells[kept]).any()
 
 
 @pytest.mark.fault(22)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -408,11 +409,12 @@ def test_pki3_rearranged_is_the_same_set(pki3, tmp_path, own_parameters, layout)
 
 
 @pytest.mark.slow
-def test_pki3_rearranged_goes_from_folder_to_grad_cam_without_code(pki3, tmp_path):
-    """The commands of the README, in a copy of the project: the files of the set are files of it."""
+def test_pki3_rearranged_goes_from_folder_to_karyotypes_by_the_readmes_lines(pki3, tmp_path):
+    """In a copy of the project, since the files of the set are files of it; the profile is shortened, and no more."""
     copy = tmp_path / "copy"
-    for name in ("chromolib", "parameters", "notebooks"):
+    for name in ("chromolib", "parameters", "notebooks", "workflow", "runs/reference/coverage"):
         shutil.copytree(paths.ROOT / name, copy / name)
+    shutil.copy(paths.ROOT / "Snakefile", copy)
     here = {
         "PYTHONPATH": str(copy),
         "CHROMOLIB_RUNS": str(tmp_path / "runs"),
@@ -420,37 +422,23 @@ def test_pki3_rearranged_goes_from_folder_to_grad_cam_without_code(pki3, tmp_pat
     }
 
     def python(*words):
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=copy, env=os.environ | here, text=True, capture_output=True
-        )
+        command = [sys.executable, "-m", "chromolib", *words]
+        done = subprocess.run(command, cwd=copy, env=os.environ | here, text=True, capture_output=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    printed = python(
-        "chromolib.datasets", "new", str(rearranged(tmp_path / "laboratory", pki3, "sheet")), "--stain", "G"
+    place = rearranged(tmp_path / "cells", pki3, "sheet")
+    assert f"{len(pki3):,} images, 24 classes, 8 cells" in python("new-data", str(place), "--stain", "G")
+    text, file = re.search(r"printf '(.*)' > (\S+)", (paths.ROOT / "README.md").read_text(encoding="utf-8")).groups()
+    short = "image_size: 32\nn_folds: 2\nfolds: [0, 1]\nadam_epochs: 1\nsgd_epochs: 1\nembed_size: 32\n"
+    (copy / file).write_text(text.replace("\\n", "\n") + short)
+    python("study", "own_cells")
+    results = tmp_path / "runs" / "own_cells"
+    run = json.loads((results / "g_band" / "efficientnet_lite0" / "imagenet" / "run.json").read_text())
+    assert (
+        run["data"]["name"] == "cells" and run["data"]["n"] == len(pki3) and run["parameters"]["folds_by"] == "patient"
     )
-    assert f"{len(pki3):,} images, 24 classes, 8 cells" in printed
-    values = {"profile": "mine", "task": "g_band", "g_band": "laboratory", "image_size": 32, "folds_by": "patient"}
-    values |= {"n_folds": 2, "adam_epochs": 1, "sgd_epochs": 1, "approach": "imagenet"}
-    options = [word for name, value in values.items() for word in ("-p", name, str(value))]
-    python("chromolib.execute", "03_training", str(tmp_path / "03.ipynb"), *options)
-    run = json.loads(
-        (tmp_path / "runs" / "mine" / "g_band" / "efficientnet_lite0" / "imagenet" / "run.json").read_text()
-    )
-    assert run["data"]["name"] == "laboratory" and run["data"]["n"] == len(pki3)
-    options = [
-        "-p",
-        "profile",
-        "mine",
-        "-p",
-        "task",
-        "g_band",
-        "-p",
-        "approaches",
-        "[imagenet]",
-        "-p",
-        "localised",
-        "[efficientnet_lite0]",
-    ]
-    python("chromolib.execute", "05_grad_cam", str(tmp_path / "05.ipynb"), *options)
-    assert list((tmp_path / "runs" / "mine" / "tables").glob("grad_cam*.csv"))
+    made = {"grad_cam", "table2_performance", "karyotype_summary", "validity_protocols"}
+    assert made <= {table.stem for table in (results / "tables").glob("*.csv")} and (results / "index.html").is_file()
+    said = python("predict", "own_cells/g_band/efficientnet_lite0/imagenet", str(place / "all cells.csv"))
+    assert "research, no diagnosis" in said and said.count("4") >= 8

@@ -132,19 +132,23 @@ def test_a_folder_becomes_tables_and_karyograms(run, folder, tmp_path, capsys):
 
 
 def test_no_picture_is_written_over_another_and_none_stays_of_an_earlier_call(run, folder, tmp_path):
-    """Names of cells that are one name as files, on some systems or on all; then another folder into the same place."""
+    """Names of cells that are one name as files, on some systems or on all; then one of them alone, in their place."""
     for old, new in (("cell01", "a b"), ("cell02", "A_b")):
         (folder / old).rename(folder / new)
     predictor, out = predict.Predictor(run, [0]), tmp_path / "out"
     predict.write(predictor, folder, out, grad_cam=True)
-    pictures = {path.name for path in out.iterdir()} - {"predictions.csv", "karyotypes.csv"}
+    pictures = {path.name for path in out.iterdir()} - {"predictions.csv", "karyotypes.csv", "source.txt"}
     endings = (".png", ".svg", "_grad_cam.png")
     assert pictures == {name + ending for name in ("A_b", "a_b_2") for ending in endings}
     assert "a b: " in (out / "a_b_2.svg").read_text()
     (out / "notes.txt").touch()
-    predict.write(predictor, folder / "a b", out)
+    with pytest.raises(StudyError, match=f"out: holds what was predicted of {folder}; name another folder with --out"):
+        predict.write(predictor, folder / "a b", out)
+    assert pictures < {path.name for path in out.iterdir()}
+    shutil.rmtree(folder / "A_b")
+    predict.write(predictor, folder, out)
     assert {path.name for path in out.iterdir()} == {
-        *("predictions.csv", "karyotypes.csv", "notes.txt"),
+        *("predictions.csv", "karyotypes.csv", "source.txt", "notes.txt"),
         *("a_b.png", "a_b.svg"),
     }
 

@@ -46,6 +46,19 @@ def test_protocols_score_what_the_runs_hold():
     assert table.loc["image-wise, last epoch", "accuracy"] == pytest.approx(first["accuracy"] - 1)
 
 
+def test_a_profile_under_another_protocol_is_called_by_it():
+    """By cell, the epoch chosen on an inner part: nothing of it is the paper's, and its cells are no cell-mates'."""
+    write("m", table=predictions(by="cell", wrong=0.4), folds_by="cell", select_on="inner", last=-0.02)
+    table = scored()
+    assert list(table.index) == ["cell-wise, last epoch", "cell-wise, inner selection"]
+    varied = variations.protocols("m", *GRID)
+    assert set(whole_cells.scores(varied, 100)["protocol"]) == {"cell-wise"}
+    changes = protocols.changes(varied, *GRID[:2], "imagenet", "accuracy", 200)
+    assert changes["protocol"].tolist() == ["cell-wise, last epoch"]
+    assert changes["change"].iloc[0] == pytest.approx(-2)
+    assert set(protocols.gains(varied, 100)["folds"]) <= {"cell-wise"}
+
+
 def test_changes_are_differences_from_the_papers_protocol():
     paper, cellwise = predictions(30, seed=1), predictions(30, by="cell", wrong=0.5)
     write("m", table=paper, last=0.03)

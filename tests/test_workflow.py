@@ -52,12 +52,14 @@ def test_the_plan_has_a_third_staining_where_the_profile_names_one(tmp_path):
         shutil.copytree(paths.ROOT / name, copy / name)
     shutil.copy(paths.ROOT / "Snakefile", copy)
     (copy / "parameters" / "profile" / "mine.yaml").write_text(
-        "profile: mine\nc_band: my_cells\ntasks: [c_band]\narchitectures: [resnet34]\napproaches: [two_step]\n"
+        "profile: mine\nc_band: photographs\ntasks: [c_band]\narchitectures: [resnet34]\napproaches: [two_step]\n"
+        "folds: [0]\nimage_size: 32\n"
     )
-    command = [*SNAKEMAKE, "--dry-run", "--cores", "1", "--config", "profile=mine"]
+    command = [*SNAKEMAKE, "--dry-run", "--printshellcmds", "--cores", "1", "--config", "profile=mine"]
     done = subprocess.run(command, cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, text=True, capture_output=True)
     assert "/c_band/resnet34/two_step/run.json" in done.stdout, done.stdout + done.stderr
     assert "input: " in done.stdout and "/q_band/resnet34/imagenet/run.json" in done.stdout
+    assert re.search("execute 05_grad_cam .* -p task c_band -p cam_architecture resnet34", done.stdout)
 
 
 @pytest.mark.parametrize("where", ["local", "slurm"])
@@ -119,6 +121,14 @@ def test_an_unknown_profile_is_named(tmp_path):
     with pytest.raises(AssertionError, match=r"profile 'large': no such file.*there are .*curve") as refusal:
         snakemake(tmp_path, "--dry-run", profile="large")
     assert 'File "' not in str(refusal.value)  # no traceback
+
+
+def test_a_parent_of_another_profile_that_is_not_there_is_named_with_the_remedy(tmp_path):
+    with pytest.raises(
+        AssertionError, match=r"karyotype: .*make study PROFILE=evening_patient_seed1 ONLY=trainings"
+    ) as no:
+        snakemake(tmp_path, "--dry-run", profile="karyotype")
+    assert 'File "' not in str(no.value)
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +203,14 @@ def test_the_graph_overlooks_what_changes_no_result(finished):
         ("tasks: [r_band]", "task 'r_band': names no data set; there are q_band, g_band"),
         ("tasks: q_band", "parameter 'tasks': 'q_band' is not of the type"),
         ("image_sise: 1", "parameter 'image_sise'.*did you mean 'image_size'"),
+        ("g_band: bioimlap", "unknown data set 'bioimlap'; there are .*bioimlab"),
+        ("profile: smoke", "its file says `profile: smoke`; write `profile: wrong`"),
+        ("architectures: [resnet34]\nfolds: [0]", "names no approaches, no image_size; .*own.yaml"),
     ],
 )
 def test_a_wrong_word_in_a_profile_is_named_in_a_line(finished, line, message):
-    (finished / "parameters" / "profile" / "wrong.yaml").write_text(f"profile: wrong\n{line}\n")
+    own_name = "" if line.startswith("profile") else "profile: wrong\n"
+    (finished / "parameters" / "profile" / "wrong.yaml").write_text(f"{own_name}{line}\n")
     options = {"snakefile": finished / "Snakefile", "PYTHONPATH": str(finished)}
     with pytest.raises(AssertionError, match=f"wrong: {message}") as refusal:
         snakemake(finished, "--dry-run", profile="wrong", **options)
