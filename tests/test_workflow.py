@@ -126,8 +126,6 @@ def test_an_unknown_profile_is_named(tmp_path):
 def test_a_parent_of_another_profile_that_is_not_there_is_named_with_the_remedy(tmp_path):
     words = r"karyotype: .*make study PROFILE=evening_patient_seed1 ONLY=trainings"
     with pytest.raises(AssertionError, match=words) as no:
-        AssertionError, match=r"karyotype: .*make study PROFILE=evening_patient_seed1 ONLY=trainings"
-    ) as no:
         snakemake(tmp_path, "--dry-run", profile="karyotype")
     assert 'File "' not in str(no.value)
 
