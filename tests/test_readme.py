@@ -61,6 +61,10 @@ def test_the_first_answer_is_that_of_the_reference_results():
     assert f"{row['named']:.0f} % ({row['named_low']:.0f} to {row['named_high']:.0f})" in README
     assert f"{row['aneuploid_named']} of {row['aneuploid']} aneuploid" in README
     assert row["false_alarms"] == 0 and f"none of {row['normal']}" in README
+    changes = pd.read_csv(REFERENCE / "karyotype" / "tables" / "karyotype_differences.csv")
+    stop = (changes["to"] == "two_step, network and size") & changes["from"].str.startswith("imagenet")
+    (row,) = changes[stop & (changes["what"] == "named")].itertuples()
+    assert f"{row.change:+.1f} points, {row.change_low:.1f} to {row.change_high:.1f}; one seed" in README
 
 
 def variations(profile="evening_patient"):
@@ -134,6 +138,11 @@ def test_karyotypes_are_those_of_the_reference_results():
         alarms = f"{100 - alarms[1]:.1f} to {100 - alarms[0]:.1f} %"
         shares.append(f"{row['false_alarms']} of {row['normal']} ({alarms})")
         assert f"| {' | '.join(shares)} |" in RESULTS, (row["approach"], row["way"])
+    changes = pd.read_csv(REFERENCE / "karyotype" / "tables" / "karyotype_differences.csv")
+    for row in changes[changes["to"].str.startswith("two_step") & changes["from"].str.startswith("imag")].itertuples():
+        if row.what != "decoded":
+            ends = f"{row.change_low:.1f} to {row.change_high:.1f}"
+            assert f"{row.change:+.1f} ({ends})" in RESULTS or f"{row.change:+.1f} points ({ends}" in RESULTS, row
     search = pd.read_csv(REFERENCE / "karyotype" / "tables" / "karyotype_search.csv")
     for row in search[search["by"] == "odds"].itertuples():
         found = f"{row.sensitivity:.0f} % ({row.sensitivity_low:.0f} to {row.sensitivity_high:.0f})"
@@ -245,7 +254,7 @@ def test_the_coverages_are_those_of_the_simulations():
 def test_what_was_run_is_what_the_runs_recorded():
     """Trainings by profile and commit; of one profile some may be from another commit, on another machine."""
     rows = re.findall(r"\| `(\w+)`[^|]* \| (\d+) \| [\d,]+ \| [^|]+ \| (\w{7}) \|", RESULTS)
-    assert len(rows) == 33
+    assert len(rows) == 34
     counted = Counter()
     for profile in {profile for profile, *_ in rows}:
         for record in [runs.record(file.parent) for file in REFERENCE.glob(f"{profile}/*/*/*/run.json")]:
