@@ -1,6 +1,7 @@
 """Run committed notebooks again, in place: python -m chromolib notebooks 01_data_exploration ...
 
-What changes from run to run is left out, so that a notebook that gives the same leaves no difference for git.
+What changes from run to run is left out, so that a notebook that gives the same leaves no difference for git; pictures
+have 256 colours, as published ones have.
 """
 
 import re
@@ -10,7 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from chromolib import execute, files, parameters, paths
+from chromolib import execute, files, parameters, paths, report
 from chromolib.errors import StudyError
 
 TIMED = "timed"  # tag of a cell that tells how long something took: its committed output stays while its code does
@@ -31,6 +32,7 @@ def again(name):
     except CellExecutionError as error:
         raise StudyError(f"{file}: {error}; it is left as it was") from error
     strip(notebook, before)
+    report.few_colours(notebook)
     files.write(file, nbformat.writes(notebook) + "\n")
 
 

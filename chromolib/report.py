@@ -298,6 +298,13 @@ def _in_few_colours(png):
     return packed.getvalue()
 
 
+def few_colours(notebook):
+    """Give the pictures in the outputs of a notebook 256 colours, in place."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if "image/png" in (data := output.get("data", {})):
+            data["image/png"] = base64.b64encode(_in_few_colours(base64.b64decode(data["image/png"]))).decode()
+
+
 def _record_packed(folder):
     """Write packed.json of each run: the SHA-256 of its packed files, beside run.json, which stays as it was."""
     for file in files.matching(folder, "*/*/*/run.json"):
@@ -308,6 +315,7 @@ def _record_packed(folder):
 def _plain(file):
     """An executed notebook without the times and paths of its execution, its pictures in 256 colours, as text."""
     notebook = nbformat.read(file, as_version=4)
+    few_colours(notebook)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         for name in ("papermill", "execution"):
@@ -315,8 +323,6 @@ def _plain(file):
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and "IPKernelApp" in output.text:
                 output.text = "".join(line for line in output.text.splitlines(True) if "IPKernelApp" not in line)
-            if "image/png" in (data := output.get("data", {})):
-                data["image/png"] = base64.b64encode(_in_few_colours(base64.b64decode(data["image/png"]))).decode()
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
     return nbformat.writes(notebook) + "\n"

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from chromolib import notebooks, parameters, paths
+from chromolib import notebooks, parameters, paths, report
 from chromolib.errors import StudyError
 
 NAMES = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
@@ -75,5 +75,7 @@ def test_committed_notebooks_are_written_as_they_would_be_again(name):
     """Sorted keys, one space, no timestamp: else the next run would change every line."""
     text = (paths.NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8")
     notebook = nbformat.reads(text, as_version=4)
+    assert nbformat.writes(notebook) + "\n" == text
+    report.few_colours(notebook)
     assert nbformat.writes(notebook) + "\n" == text
     assert not [cell for cell in notebook.cells if {"execution", "papermill"} & cell.metadata.keys()]
