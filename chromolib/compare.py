@@ -22,9 +22,7 @@ import pandas as pd
 from chromolib import files, parameters, paths, runs, tables
 from chromolib.errors import StudyError, ends_command
 
-TRAINING_SD = (
-    1.5  # points: SD over seeds of a training's Macro-F1 on the same fold (runs/reference/README.md, How sure)
-)
+TRAINING_SD = 1.5  # points: SD over seeds of a training's Macro-F1 on a fold (runs/reference/README.md, How sure)
 TOLERANCE = 1.96 * 2**0.5 * TRAINING_SD  # points, of two scores that differ by their seeds alone: 19 in 20 are closer
 _UNTRAINED = ("data", "table1_similarity", "similarity_margins", "table3_architectures", "table4_approaches")
 _ROUNDING = 1e-3  # of a value that no training enters: as far as processors differ
