@@ -45,14 +45,14 @@ def compare(profile, mine=None, reference=None):
             raise StudyError(f"profile {profile!r}: no finished run of it in {root}; nothing can be compared")
     rows = [*_settings(profile, roots), *_folds(*scores)]
     exact = all(row[-1] == "equal" for row in rows if row[0] == "score")
-    others = [_others(root, profile) for root in roots]
-    return pd.DataFrame([*rows, *_tables(profile, roots, exact, others[0] == others[1])], columns=_COLUMNS)
+    return pd.DataFrame([*rows, *_tables(profile, roots, exact)], columns=_COLUMNS)
 
 
-def _others(root, profile):
-    """Names of the finished profiles beside a profile that its tables read: its variations, and the curve's."""
-    read = (f"{profile}_", parameters.known()["curve"])
-    return {name for file in root.glob("*/*/*/*/run.json") if (name := file.parts[-5]).startswith(read)}
+def _reads_what_one_lacks(table, profile, roots):
+    """Whether a table reads other profiles too, variations or the curve's, and the two sides have not the same."""
+    prefix = parameters.known()["curve"] if table == "learning_curve" else f"{profile}_"
+    finished = [{file.parts[-5] for file in root.glob(f"{prefix}*/*/*/*/run.json")} for root in roots]
+    return table.startswith(_READ_OTHERS) and finished[0] != finished[1]
 
 
 def _settings(profile, roots):
@@ -101,11 +101,11 @@ def _folds(mine, reference):
             yield _row("score", f"{'/'.join(run)}, fold {fold}: {metric}", *values, TOLERANCE)
 
 
-def _tables(profile, roots, exact, same_others):
+def _tables(profile, roots, exact):
     names = {file.stem for root in roots for file in (root / profile / "tables").glob("*.csv")}
     for name in sorted(names):
         found = [root / profile / "tables" / f"{name}.csv" for root in roots]
-        free = name.startswith(_READ_OTHERS) and not same_others
+        free = _reads_what_one_lacks(name, profile, roots)
         if not all(file.exists() for file in found):
             yield _row("table", name, *("there" if file.exists() else "missing" for file in found), free=free)
             continue

@@ -55,7 +55,7 @@ def test_a_profile_under_another_protocol_is_called_by_it():
     assert set(whole_cells.scores(varied, 100)["protocol"]) == {"cell-wise"}
     changes = protocols.changes(varied, *GRID[:2], "imagenet", "accuracy", 200)
     assert changes["protocol"].tolist() == ["cell-wise, last epoch"]
-    assert changes["change"].iloc[0] == pytest.approx(-2)
+    assert changes["change"].iloc[0] == pytest.approx(2)
     assert set(protocols.gains(varied, 100)["folds"]) <= {"cell-wise"}
 
 
