@@ -7,10 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 PARAMETERS = ROOT / "parameters"
-_KNOWN = sys.platform == "linux" and sys.version_info[:2] == (3, 11)  # what constraints.txt is for
-INSTALL = (
-    'python -m pip install --editable ".[{}]"' + " --constraint constraints.txt" * _KNOWN
-)  # an extra of pyproject.toml
+# To install an extra of pyproject.toml; constraints.txt is for Linux and Python 3.11.
+_CONSTRAINED = sys.platform == "linux" and sys.version_info[:2] == (3, 11)
+INSTALL = 'python -m pip install --editable ".[{}]"' + " --constraint constraints.txt" * _CONSTRAINED
 
 
 def _folder(variable, default):
