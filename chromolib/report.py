@@ -60,6 +60,8 @@ def save_figure(figure, profile, name, caption="", alt=""):
         hashed = matplotlib.rc_context({"svg.hashsalt": name})
         with hashed, files.replacing(file.with_name(f"{name}.{ending}")) as temporary:
             figure.savefig(temporary, dpi=110, metadata=about)
+            if ending == "png":
+                temporary.write_bytes(_in_few_colours(temporary.read_bytes()))
     return figure
 
 
@@ -279,8 +281,6 @@ def _copy(name, file, folder):
         numbers, others = (list(table.select_dtypes(**{way: "floating"})) for way in ("include", "exclude"))
         packing = {"compression": "zstd", "compression_level": 19}  # about half the space
         table.to_parquet(folder / name, **packing, use_byte_stream_split=numbers, use_dictionary=others)
-    elif file.suffix == ".png":
-        (folder / name).write_bytes(_in_few_colours(file.read_bytes()))
     else:
         shutil.copyfile(file, folder / name)
     return name
