@@ -268,7 +268,7 @@ def test_what_chose_the_epoch_is_published_where_notebook_7_has_read_it(results,
 
 
 def test_pictures_in_few_colours_keep_their_words_and_look_the_same(results):
-    """A figure, and the same picture in a notebook: published, it is as it was saved, so that Run All changes nothing."""
+    """A figure, and the same picture in a notebook: published, it is as it was saved: Run All changes nothing."""
     figure, axis = plt.subplots()
     axis.plot([0, 1], [0, 1], color="#0072b2")
     drawn = io.BytesIO()
