@@ -278,9 +278,10 @@ def _copy(name, file, folder):
             table = table.drop(columns=metrics.LAST_LOGITS, errors="ignore")
         logits = table.columns.intersection([*metrics.LOGITS, *metrics.LAST_LOGITS])
         table = table.astype(dict.fromkeys(logits, np.float16))  # as runs keep them; early ones had single precision
-        numbers, others = (list(table.select_dtypes(**{way: "floating"})) for way in ("include", "exclude"))
-        packing = {"compression": "zstd", "compression_level": 19}  # about half the space
-        table.to_parquet(folder / name, **packing, use_byte_stream_split=numbers, use_dictionary=others)
+        encoding = {"file": "DELTA_BYTE_ARRAY"} | dict.fromkeys(logits, "BYTE_STREAM_SPLIT")
+        others = list(table.columns.difference(list(encoding)))
+        packing = {"compression": "brotli", "compression_level": 11, "store_schema": False, "write_statistics": False}
+        table.to_parquet(folder / name, **packing, column_encoding=encoding, use_dictionary=others)
     else:
         shutil.copyfile(file, folder / name)
     return name
