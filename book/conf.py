@@ -180,8 +180,7 @@ def describe(notebook, name):
         text = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             heading = (re.findall(r"^#+ (.*)", text, re.M) or [heading])[-1]
-            text = re.sub(r"\A# .*", lambda title: f"{title[0]}{_where(name)}", text)
-            cell["source"] = re.sub(r"(?<=\]\()0\w+\.ipynb", lambda link: beside(link[0], name), text)
+            cell["source"] = re.sub(r"\A# .*", lambda title: f"{title[0]}{_where(name)}", text)
             continue
         function = (re.findall(r"figures\.(\w+)\(", text) or [function])[-1]
         if any("image/png" in output.get("data", {}) for output in cell["outputs"]):
@@ -204,11 +203,6 @@ def _shown(function):
 def _where(name):
     """What tells a notebook's title apart from that of the same notebook run on other data."""
     return f" (real images, profile {Path(name).parent.name})" if name.startswith("runs/") else ""
-
-
-def beside(link, name):
-    """A notebook's link to another: where that was not run on real images, to the one in notebooks/."""
-    return link if (ROOT / name).with_name(link).exists() else f"/notebooks/{link}"
 
 
 def docstring(app, what, name, thing, options, lines):

@@ -12,6 +12,7 @@ import base64
 import gzip
 import io
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -287,6 +288,10 @@ def _copy(name, file, folder):
     return name
 
 
+def _beside(file, name):
+    return name if file.with_name(name).exists() else f"../../../notebooks/{name}"
+
+
 def _in_few_colours(png):
     """A PNG (bytes) in 256 colours, about a third of the space, with its caption and what it says to who cannot see."""
     with Image.open(io.BytesIO(png)) as picture:
@@ -314,11 +319,15 @@ def _record_packed(folder):
 
 
 def _plain(file):
-    """An executed notebook without the times and paths of its execution, its pictures in 256 colours, as text."""
+    """An executed notebook without the times and paths of its execution, its pictures in 256 colours, as text.
+
+    Its links to notebooks that were not run on this profile lead to the project's own.
+    """
     notebook = nbformat.read(file, as_version=4)
     few_colours(notebook)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
+        cell.source = re.sub(r"(?<=\]\()\d\w+\.ipynb", lambda link: _beside(file, link[0]), cell.source)
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
         for output in cell.get("outputs", []):

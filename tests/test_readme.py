@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -313,8 +314,11 @@ def anchors(page):
 
 
 def test_every_link_into_the_project_leads_somewhere():
-    for page in PAGES:
+    shown = [*paths.ROOT.glob("notebooks/*.ipynb"), *REFERENCE.glob("*/*.ipynb"), *paths.ROOT.glob("lesson/*.ipynb")]
+    for page in [*PAGES, *shown]:
         text = page.read_text(encoding="utf-8")
+        if page.suffix == ".ipynb":
+            text = "\n".join(cell.source for cell in nbformat.reads(text, 4).cells if cell.cell_type == "markdown")
         for target, _, anchor in re.findall(r"\]\((?!https?://)([^)#]*)(#([\w-]+))?\)", text):
             there = page.parent / target if target else page
             assert there.exists(), (page, target)

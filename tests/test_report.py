@@ -200,7 +200,8 @@ def executed():
     cell = nbformat.v4.new_code_cell("1", metadata={"papermill": {"duration": 1}, "execution": {"iopub.status": "x"}})
     noise = nbformat.v4.new_output("stream", name="stderr", text="[IPKernelApp] WARNING | x\n")
     cell.outputs = [noise, nbformat.v4.new_output("stream", text="kept\n")]
-    return nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"input_path": "/somewhere"}})
+    links = nbformat.v4.new_markdown_cell("[3](03_training.ipynb), [4](04_statistics.ipynb)")
+    return nbformat.v4.new_notebook(cells=[cell, links], metadata={"papermill": {"input_path": "/somewhere"}})
 
 
 def test_what_is_published(results, monkeypatch):
@@ -220,6 +221,7 @@ def test_what_is_published(results, monkeypatch):
     assert published == run | {"tables/table9.csv", "tables/table9.tex", "04_statistics.ipynb", "index.html"}
     text = (target / "04_statistics.ipynb").read_text()
     assert "kept" in text and not any(word in text for word in ("papermill", 'execution"', "IPKernelApp", "iopub"))
+    assert "[3](../../../notebooks/03_training.ipynb), [4](04_statistics.ipynb)" in text  # 3 was not run on it
     page = (target / "index.html").read_text()
     assert 'href="04_statistics.ipynb"' in page and str(results) not in page
     assert not list(target.parent.glob(".part.*"))
