@@ -457,7 +457,8 @@ def gain_by_size(gains, facts, tasks):
             axis.text(0.5, 0.6, "no pair of runs to compare", transform=axis.transAxes, ha="center")
         _names_above(axis, x, titles[rows["architecture"]])
     axes.flat[-1].set_xlabel("log10 of the number of parameters")
-    axes.flat[-1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, fontsize=10)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}  # under the axis' label
+    axes.flat[-1].legend(**below, ncols=3, fontsize=10)
     return _finish(figure)
 
 
@@ -684,7 +685,7 @@ def risk(panels):
             style = {"color": PALETTE[number % len(PALETTE)], "label": name, "drawstyle": "steps-post"}
             axis.plot(100 * table["coverage"], 100 * table["risk"], **style)
         axis.set(xlabel="answered, the surest first (%)", ylabel="of these wrong (%)", xlim=(0, 101), ylim=(0, None))
-        axis.legend(loc="upper left", fontsize=9)
+        axis.legend(loc="best", fontsize=9)
     return _finish(figure)
 
 
@@ -694,10 +695,10 @@ def hidden(normal, hidden, thresholds):
     bins = np.linspace(min(normal.min(), hidden.min()), max(normal.max(), hidden.max()), 50)
     for values, colour, name in ((normal, PALETTE[0], "normal"), (hidden, PALETTE[3], "one gained, another lost")):
         axis.hist(values, bins, color=colour, alpha=0.6, label=f"{name}: {len(values)} cells")
-    for row in thresholds.itertuples():
-        axis.axvline(row.threshold, color="0.3", linewidth=1)
-        top = (row.threshold, axis.get_ylim()[1])
-        axis.annotate(f" {row.wanted_specificity:.0f} %", top, va="top", fontsize=9)
+    for threshold, rows in thresholds.groupby("threshold"):
+        axis.axvline(threshold, color="0.3", linewidth=1)
+        words = " and ".join(f"{specificity:.0f}" for specificity in rows["wanted_specificity"])
+        axis.annotate(f" {words} %", (threshold, axis.get_ylim()[1]), va="top", fontsize=9)
     axis.set(xlabel="log odds of the gain, another lost, against a normal karyotype", ylabel="cells")
     axis.legend()
     return _finish(figure)
