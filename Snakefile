@@ -50,7 +50,7 @@ ALL_RUNS = expand(
     architecture=STUDY["architectures"],
     approach=STUDY["approaches"],
 )
-DAY = 24 * 60  # minutes: few clusters grant more; a run that needs longer is stopped, saves, and goes on in a new job
+DAY = 24 * 60  # minutes: few clusters grant more; a run that needs longer is stopped, and goes on in a new job
 with open(paths.ROOT / "workflow" / "needs.csv", encoding="utf-8") as lines:
     NEEDS = {row["architecture"]: row for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
 
@@ -136,6 +136,11 @@ def need(column, wildcards):
     return int(NEEDS.get(wildcards.architecture, NEEDS["other"])[column])
 
 
+def stages(wildcards):
+    """How often the approach of a training run goes through the steps of one."""
+    return parameters.load(parameters.path("approach", wildcards.approach)).get("stages", 1)
+
+
 rule report:
     input:
         ALL_RUNS,
@@ -173,8 +178,8 @@ rule train:
         files=lambda wildcards: options(values(wildcards)),
     resources:
         gpu_slots=lambda wildcards: slots.needed(need("gpu_slots", wildcards), need("gpu_gib", wildcards)),
-        mem_mb=lambda wildcards, attempt: 1024 * attempt * need("memory_gib", wildcards),
-        runtime=lambda wildcards: min(DAY, len(STUDY["folds"]) * need("minutes_per_fold", wildcards)),
+        mem_mb=lambda wildcards, attempt: 1024 * min(attempt, 3) * need("memory_gib", wildcards),
+        runtime=lambda wildcards: min(DAY, len(STUDY["folds"]) * stages(wildcards) * need("minutes_per_fold", wildcards)),
     shell:
         "{sys.executable:q} -m chromolib.execute 03_training {log:q} {params.files:q} -p task {wildcards.task:q}"
         " --slots {resources.gpu_slots}"

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 
-from chromolib import parameters, trainer
+from chromolib import parameters, trainer, training
 
 
 class OutOfTime(Exception):
@@ -42,6 +42,7 @@ def parent(name):
 def train(name, end):
     """Train all folds of a run, or stop at the end of an epoch once the time is over."""
     run = trainer.Run(settings(name))
+    training.STATE_SECONDS = 10  # less is lost where the time is short
 
     def report(_):
         if time.monotonic() > end:
@@ -59,7 +60,7 @@ def main(words=None):
     parser.add_argument("--seconds", type=float, default=float("inf"), help="after which nothing is begun")
     given = parser.parse_args(words)
     begun = time.monotonic()
-    work, waiting, running = partial(train, end=begun + given.seconds), [*given.runs], {}
+    work, waiting, running, undone = partial(train, end=begun + given.seconds), [*given.runs], {}, 0
     with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
         while waiting or running:
             unfinished = {*waiting, *running.values()}
@@ -71,10 +72,14 @@ def main(words=None):
                 name, error = running.pop(future), future.exception()
                 if isinstance(error, BrokenProcessPool):
                     sys.exit(f"{name}: a process was ended from outside, and all with it; the same command goes on")
+                undone += error is not None
                 said = f"{type(error).__name__} {error}" if error else f"{future.result():.0f} s of training"
                 print(f"{time.monotonic() - begun:5.0f} s: {name}: {said}", flush=True)
             if time.monotonic() > begun + given.seconds:
+                undone += len(waiting)
                 waiting.clear()
+    if undone:
+        sys.exit(f"{undone} not finished: the same command goes on")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -400,16 +401,33 @@ def _arrays(columns):
 def _cached(source, path, size, presentation):
     """The set from the cache, or built and put there; a cache that cannot be written is only a warning."""
     folder = paths.cache() / f"{source.name}-{size}-{presentation}-{_key(source, path)[:16]}"
-    try:
+    with suppress(OSError, ValueError, KeyError):  # not there yet, or damaged
         return _open(source, folder)
-    except (OSError, ValueError, KeyError):
-        dataset = _build(source, path, size, presentation)  # not there yet, or damaged
+    with _alone(folder):
+        with suppress(OSError, ValueError, KeyError):
+            return _open(source, folder)  # by now another process has built it
+        dataset = _build(source, path, size, presentation)
+        try:
+            _store(dataset, folder)
+            return _open(source, folder)  # mapped, so that the array in memory is given back
+        except (OSError, StudyError) as error:
+            warnings.warn(f"{folder}: the cache cannot be written ({error}); loading stays slow", stacklevel=3)
+            return dataset
+
+
+@contextmanager
+def _alone(folder):
+    """Processes that build the same cache do so in turn: what one has opened is not replaced by the next."""
     try:
-        _store(dataset, folder)
-        return _open(source, folder)  # mapped, so that the array in memory is given back
-    except (OSError, StudyError) as error:
-        warnings.warn(f"{folder}: the cache cannot be written ({error}); loading stays slow", stacklevel=3)
-        return dataset
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = files.lock(folder / ".lock", wait=-1)
+    except OSError:  # where nothing can be written there is nothing to replace
+        lock = None
+    try:
+        yield
+    finally:
+        if lock:
+            lock.release()
 
 
 def _key(source, path):

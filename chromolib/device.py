@@ -54,10 +54,18 @@ def choose():
 
 
 def _refuse_idle_gpu(reason):
-    """StudyError where nvidia-smi lists a GPU, and nobody hides it."""
+    """StudyError where nvidia-smi lists a GPU and nobody hides it, or where one was given to this process by name."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if visible in ("", "-1"):
+        return
     gpus = slots.nvidia_smi("--query-gpu=name,driver_version", "--format=csv,noheader")
     found = re.search(r"^(.+), (\d[\d.]*)$", gpus, re.MULTILINE)
-    if found and os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() not in ("", "-1"):
+    if not found and visible.startswith(("GPU-", "MIG-")):
+        raise StudyError(
+            f"{visible}, which CUDA_VISIBLE_DEVICES names, cannot be used ({reason}), and nvidia-smi does not know it: "
+            "restart the driver, or set CUDA_VISIBLE_DEVICES= to compute on the CPU"
+        )
+    if found:
         raise StudyError(
             f"{found[1]}: PyTorch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it with driver {found[2]} "
             f"({reason}): install a newer driver (CUDA 13 needs 580) or a build of PyTorch for this driver and card, "

@@ -97,15 +97,15 @@ def kind(start, kinds):
     return next((name for name, beginnings in kinds.items() if start.startswith(beginnings)), None)
 
 
-def lock(path, wait=False):
+def lock(path, wait=0):
     """Hold the lock file `path` until its release() or the end of this process; None where another one holds it.
 
-    wait: until it is free, rather than return None. Where the file system has no locks, that is a
-    warning and nothing is held. OSError where the file cannot be made.
+    wait: so many seconds for it to become free, or -1: as long as it takes. Where the file system
+    has no locks, that is a warning and nothing is held. OSError where the file cannot be made.
     """
     held = filelock.FileLock(path, fallback_to_soft=False)  # a lock by mere existence would outlive a killed process
     try:
-        held.acquire(timeout=-1 if wait else 0)
+        held.acquire(timeout=wait)
     except filelock.Timeout:
         return None
     except (OSError, NotImplementedError) as error:

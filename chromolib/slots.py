@@ -30,10 +30,10 @@ _TEMPORARY = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # TM
 def take(count=1):
     """Hold `count` of the slots of one device, and yield the device as text for CUDA_VISIBLE_DEVICES.
 
-    Of the devices with enough free slots it is the one with the most of them whose share of the
-    memory is free too. Where there is none, it waits; jobs are served in turn, so that small ones
-    do not overtake a large one for ever. Yields None, and limits nothing, on a machine without
-    GPUs, and in a Slurm job with one GPU, which the cluster has chosen. StudyError for a count
+    Of the devices with enough free slots, and at least half of their share of the memory, it is the
+    one with the most slots whose share is free. Where there is none, it waits; jobs are served in
+    turn, so that small ones do not overtake a large one for ever. Yields None, and limits nothing,
+    on a machine without GPUs, and in a Slurm job with one GPU, which the cluster has chosen. StudyError for a count
     outside 1 to 4.
     """
     if not 1 <= count <= SLOTS:
@@ -43,7 +43,7 @@ def take(count=1):
         yield None
         return
     folder = _folder()
-    queue = files.lock(folder / "queue", wait=True)  # held while waiting: who comes later waits here
+    queue = files.lock(folder / "queue", wait=-1)  # held while waiting: who comes later waits here
     try:
         device, held = _wait(folder, names, count)
     finally:
@@ -80,7 +80,7 @@ def devices():
     imagined, visible = os.environ.get("CHROMOLIB_DEVICES"), os.environ.get("CUDA_VISIBLE_DEVICES")
     if imagined:
         return [str(number) for number in range(int(imagined))]
-    gpus = _listed()
+    gpus = _listed() if visible != "" else []
     if visible is None:
         return [name for gpu in gpus for name in gpu[1:] or gpu]
     names = (name.strip() for name in visible.split(","))
@@ -90,10 +90,15 @@ def devices():
 
 
 def nvidia_smi(*options):
-    """What NVIDIA's tool prints; nothing where there is none, or where it does not answer."""
+    """What NVIDIA's tool prints; nothing where there is none. StudyError where it hangs, as a GPU is not told then."""
     try:
         return subprocess.run(["nvidia-smi", *options], capture_output=True, text=True, timeout=60).stdout
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired as error:
+        raise StudyError(
+            "nvidia-smi does not answer within a minute, so a GPU or its driver hangs: restart it, or set "
+            "CUDA_VISIBLE_DEVICES= to compute on the CPU"
+        ) from error
+    except OSError:
         return ""
 
 
@@ -137,22 +142,26 @@ def _wait(folder, names, count):
     told = False
     while True:
         free, memory = {name: _free(folder, name) for name in names}, _memory()
-        best = max(names, key=lambda name: _rank(len(free[name]), count, *memory.get(name, (1, 1))))
-        held = free.pop(best)
+        ranks = {name: _rank(len(free[name]), count, *memory.get(name, (1, 1))) for name in names}
+        best = max(names, key=ranks.get)
+        held, (fits, *_) = free.pop(best), ranks[best]
         for others in (*free.values(), held[count:]):
             _release(others)
-        if len(held) >= count:
+        if fits:
             return best, held[:count]
         _release(held)
         if not told:
-            logging.getLogger(__name__).warning("no GPU has %d free slots; waiting", count)
+            logging.getLogger(__name__).warning("no GPU has %d free slots with memory for them; waiting", count)
             told = True
         time.sleep(_PAUSE)
 
 
 def _rank(slots, count, whole, free):
-    """What to go by among devices: first whether the slots suffice, then how many of them have memory too."""
-    return slots >= count, min(slots, round(SLOTS * free / whole)), slots
+    """What to go by among devices: first whether slots and memory suffice, then how many slots have memory too.
+
+    Half of a share suffices: a screen takes some of it, and what does not fit goes through the network in parts.
+    """
+    return slots >= count and 2 * SLOTS * free >= count * whole, min(slots, round(SLOTS * free / whole)), slots
 
 
 def _free(folder, name):

@@ -22,6 +22,8 @@ _GAIN = [
     *("gain", "sd", "paper_low", "paper_high", "t_low", "t_high", "t_p"),
     *("pooled_gain", "pooled_low", "pooled_high", "pooled_p", "detectable", "resampled", "seeds", "about"),
 ]
+_OF_ALL = {"profile", "n_folds", "folds_by", "split_seed", "select_on", "seed"}  # what all runs of a task share
+_OF_A_RUN = {"approach", "folds", "parent_profile"}  # in what runs of one architecture may differ
 _METHODS = {  # of an interval for a gain: its columns, and the p to judge by where the interval is not enough
     "percentile bootstrap of the folds (the paper's)": ("gain", "paper_low", "paper_high", None),
     "corrected resampled t of the folds": ("gain", "t_low", "t_high", None),
@@ -63,7 +65,8 @@ def protocol(records, image_size):
 
     Raises StudyError for runs that cannot be compared: of another image size than `image_size`
     (pixels), or, within a task, on other images or folds, with the epoch chosen otherwise, with
-    another seed, or of another profile.
+    another seed, or of another profile; or, of one architecture, with other values of any parameter
+    that their approaches do not set.
     """
     sizes = sorted({record["parameters"]["image_size"] for record in records})
     if len(sizes) > 1:
@@ -80,11 +83,11 @@ def _protocol(task, records):
     digests = {record["data"]["digest"] for record in records}
     if len(digests) > 1:
         raise StudyError(f"{task}: its runs saw {len(digests)} different sets of images; train them again on one")
-    settings = [record["parameters"] for record in records]
-    for name in ("profile", "n_folds", "folds_by", "split_seed", "select_on", "seed"):
-        values = {setting[name] for setting in settings}
-        if len(values) > 1:
-            raise StudyError(f"{task}: its runs differ in {name!r} ({values}); give each value a profile of its own")
+    settings = [parameters.of_run(record["parameters"]) for record in records]
+    _check_alike(task, settings, _OF_ALL)
+    for architecture in {setting["architecture"] for setting in settings}:
+        of_one = [setting for setting in settings if setting["architecture"] == architecture]
+        _check_alike(f"{task}, {architecture}", of_one, settings[0].keys() - _OF_A_RUN)
     first, data = settings[0], records[0]["data"]
     return {
         "task": task,
@@ -99,6 +102,16 @@ def _protocol(task, records):
         "torch": _listed(record["versions"]["torch"] for record in records),
         "training_minutes": sum(record["seconds"] for record in records) / 60,
     }
+
+
+def _check_alike(which, settings, names):
+    """StudyError where runs have other values of a parameter of these names, unless their approach sets it."""
+    own = {name: parameters.load(parameters.path("approach", name)) for name in parameters.names("approach")}
+    for name in sorted(names):
+        values = {str(setting.get(name)) for setting in settings if name not in own.get(setting["approach"], {})}
+        if len(values) > 1:
+            listed = ", ".join(sorted(values))
+            raise StudyError(f"{which}: its runs differ in {name!r} ({listed}); give each value a profile of its own")
 
 
 def _epochs(setting):

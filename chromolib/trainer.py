@@ -5,6 +5,7 @@ Before run.json is there, resume/ keeps what is needed to go on after an interru
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import time
@@ -30,6 +31,7 @@ from chromolib import (
 )
 from chromolib.errors import StudyError
 
+LEASE = 120  # seconds in which a file server gives up the lock of a node that was lost (NFSv4: 90) [ours]
 MARGIN = 64 * 2**20  # bytes: tables, predictions and the executed notebook of a run [ours]
 _NAME = re.compile(r"[\w-]+")  # of a folder in that of all results, and of none outside it
 _locks = {}  # folder -> its lock; a kernel that starts the same run again keeps its lock
@@ -76,6 +78,7 @@ class Run:
         self.data = _with_copies_reported(self.data, self.splits)
         if self.record:
             _check_same(self.path, {"images": self.record["data"]["digest"]}, {"images": self.data.digest})
+            shutil.rmtree(self.path / "resume", ignore_errors=True)  # it may have been killed just before
             return
         self.parent = _parent(settings, self.data, root)
         network = self._network(settings["folds"][0])  # before anything is deleted: it may not be to be had
@@ -91,13 +94,19 @@ class Run:
 
     def _open(self):
         """Go on where this very run was interrupted; StudyError in another's folder, or if it would end as before."""
-        mine = {"settings": self.settings, "digest": self.data.digest, "parent": self._parent_record()}
-        session = self._session()
-        if session.get("of") != mine:
+        known = {"digest": self.data.digest, "parent": self._parent_record()}
+        session, mine = self._session(), parameters.of_run(self.settings) | known
+        if (there := session.get("of")) is not None:
+            there = parameters.of_run(there)  # it may be from before a parameter was there
+        if there != mine:
             if "diverged" not in session and (self._table("folds.csv").size or any(self.path.glob("resume/fold*.pt"))):
-                _check_same(self.path, *(of and of.pop("settings") | of for of in (session.get("of"), dict(mine))))
+                _check_same(self.path, there, mine)
             _empty(self.path)
             session = {"of": mine, "started": provenance.now(), "sessions": 0}
+        origins = session.get("origins", [])
+        _check_format(self.path, self.recipe, [*origins, self.origin])
+        if self.origin not in origins:
+            session["origins"] = [*origins, self.origin]
         if "diverged" in session:
             raise StudyError(
                 f"{self.path}: {session['diverged']}. Started again with the same settings it would end so again; "
@@ -251,6 +260,7 @@ class Run:
         record = {
             "parameters": self.settings,
             **self.origin,
+            "earlier": [origin for origin in session["origins"] if origin != self.origin],  # code, machine of sessions
             "data": {key: getattr(self.data, key) for key in ("name", "digest", "report")} | {"n": len(self.labels)},
             "parent": session["of"]["parent"],
             "started": session["started"],
@@ -260,7 +270,7 @@ class Run:
             "files": {file.name: files.sha256(file) for file in results},
         }
         files.write(self.path / "run.json", json.dumps(record, indent=1))
-        shutil.rmtree(self.path / "resume")
+        shutil.rmtree(self.path / "resume", ignore_errors=True)
         _locks.pop(self.path).release()
         self.record = runs.record(self.path)
         return self.record
@@ -304,6 +314,17 @@ def _check_same(path, there, mine):
         raise StudyError(
             f"{path}: holds a run with {'; '.join(other)}. Set `profile` to a name of its own for these settings, or "
             "delete what is there: chromolib.trainer.delete, given the folder"
+        )
+
+
+def _check_format(path, recipe, origins):
+    """StudyError where one network would be trained in two number formats, on two machines."""
+    first, *others = (origin["hardware"] for origin in origins)
+    if recipe.precision == "auto" and any(other["bfloat16"] != first["bfloat16"] for other in others):
+        begun = f"in {'bf16' if first['bfloat16'] else 'fp32'} on {first['device']}, {first['processor']}"
+        raise StudyError(
+            f"{path}: was begun {begun}; this machine would take the other format. Go on on one like it, or delete "
+            "the run: chromolib.trainer.delete, given the folder"
         )
 
 
@@ -436,7 +457,7 @@ def _lock(path):
         return
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = files.lock(path / ".lock")
+        lock = files.lock(path / ".lock", wait=LEASE if "SLURM_JOB_ID" in os.environ else 0)
     except OSError as error:
         raise StudyError(f"{path}: cannot be written ({error}); set CHROMOLIB_RUNS to a folder that can") from error
     if lock is None:

@@ -385,6 +385,8 @@ def _resume(state, model, recipe):
         weights, moments = content.pop("model"), content.pop("optimiser")
         result = Fit(**content)
     except Exception as error:
+        if device.is_out_of_memory(error) or (isinstance(error, OSError) and not isinstance(error, FileNotFoundError)):
+            raise StudyError(f"{state}: cannot be read now ({error}); it is kept: start again") from error
         warnings.warn(f"{state}: the saved training cannot be read ({error}); the fold starts again", stacklevel=4)
         return forget(state)
     forget(state, state, best)

@@ -57,6 +57,13 @@ def test_a_gpu_that_pytorch_cannot_use_is_an_error_that_names_driver_and_build(m
     assert device.choose() == CPU
 
 
+def test_a_gpu_that_was_given_and_has_died_does_not_become_a_cpu(machine, monkeypatch):
+    machine(listed="NVIDIA-SMI has failed because it could not communicate with the driver")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5c7e")  # as `slots` gives one
+    with pytest.raises(StudyError, match=r"GPU-5c7e.*restart the driver"):
+        device.choose()
+
+
 @pytest.mark.parametrize("listed", ["", "NVIDIA-SMI has failed because it could not communicate with the driver"])
 def test_without_a_gpu_the_cpu_computes(machine, caplog, listed):
     machine(listed=listed)

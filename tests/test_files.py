@@ -148,7 +148,7 @@ def test_a_lock_is_held_once_and_free_again(tmp_path):
     first = files.lock(tmp_path / ".lock")
     assert files.lock(tmp_path / ".lock") is None
     first.release()
-    second = files.lock(tmp_path / ".lock", wait=True)
+    second = files.lock(tmp_path / ".lock", wait=-1)
     with open(tmp_path / ".lock") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system's own word
     second.release()

@@ -281,6 +281,16 @@ def test_a_call_is_sure_from_the_stated_odds_on():
     assert called(looks, min_log_odds=odds)["sure"] and not called(looks, min_log_odds=np.nextafter(odds, 99))["sure"]
 
 
+def test_of_the_gains_of_autosomes_only_21_can_be_sure():
+    """However good the images: the docstring, and the results, say how far the log odds go."""
+    best = {name: called(cell_of(f"47,XX,+{name}", 30.0)) for name in range(1, 23)}
+    assert [name for name, call in best.items() if call["sure"]] == [21]
+    odds = {name: round(call["log_odds"], 1) for name, call in best.items()}
+    assert odds == dict.fromkeys(range(1, 23), 1.7) | {18: 2.2, 21: 4.4}
+    sexes = [called(cell_of(text, 30.0)) for text in ("47,XXX", "47,XXY", "47,XYY")]
+    assert min(call["log_odds"] for call in sexes) > 4.1
+
+
 def test_a_picture_that_is_no_chromosome_is_not_forced_into_a_class():
     """It could be any of the twelve largest; a third of one of them is rarer than a foreign picture."""
     labels, table = karyotype.read(

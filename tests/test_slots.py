@@ -211,11 +211,30 @@ def test_jobs_share_a_gpu_whatever_tmpdir_each_has(monkeypatch, tmp_path):
 
 
 def test_a_gpu_that_a_stranger_has_filled_comes_last(smi):
-    smi(TWO, "GPU-5c7e, 81559, 9000\nGPU-91ab, 81559, 80900")
+    smi(TWO, "GPU-5c7e, 81559, 22000\nGPU-91ab, 81559, 80900")
     taken = []
     with slots.take(1) as first, slots.take(1) as second, slots.take(1) as third, slots.take(2) as fourth:
         taken += [first, second, third, fourth]
-    assert taken == ["GPU-91ab"] * 3 + ["GPU-5c7e"]  # there two slots are free, though little memory is
+    assert taken == ["GPU-91ab"] * 3 + ["GPU-5c7e"]  # there is half of what two slots have of the memory
+
+
+def test_a_gpu_that_a_stranger_has_filled_is_waited_for(smi, job):
+    smi(TWO, "GPU-5c7e, 81559, 300\nGPU-91ab, 81559, 80900")
+    assert device(job(4)) == "GPU-91ab"
+    assert waiting(job(1))
+
+
+def test_nvidia_smi_that_hangs_is_said(monkeypatch):
+    def hang(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    monkeypatch.delenv("CHROMOLIB_DEVICES")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(StudyError, match=r"does not answer.*CUDA_VISIBLE_DEVICES="), slots.take(4):
+        pass
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the remedy that the message names
+    assert slots.devices() == []
 
 
 @pytest.mark.parametrize(

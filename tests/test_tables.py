@@ -289,6 +289,8 @@ def test_protocol_says_what_was_run():
         (record(select_on="inner"), "differ in 'select_on'"),
         (record(seed=1), "differ in 'seed'"),
         (record(profile="demo"), "differ in 'profile'"),
+        (record(batch_size=32), "q_band, efficientnet_lite0: its runs differ in 'batch_size' .16, 32."),
+        (record(approach="two_step", blur_sigma=0.5), "differ in 'blur_sigma'"),  # a profile edited meanwhile
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(other, message):

@@ -1,5 +1,6 @@
 """Making a run: what is written, what is refused, and how it goes on."""
 
+import copy
 import errno
 import fcntl
 import json
@@ -15,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from chromolib import architectures, datasets, device, files, metrics, parameters, runs, trainer, training
+from chromolib import architectures, datasets, device, files, metrics, parameters, provenance, runs, trainer, training
 from chromolib.errors import StudyError
 
 
@@ -280,6 +281,51 @@ def test_a_finished_run_is_given_back_and_not_touched(settings, tmp_path, train)
         run.train(2)
     assert contents(path) == before
     assert {file: file.stat().st_mtime_ns for file in path.iterdir()} == times
+
+
+def test_killed_just_before_its_end_it_leaves_no_resume_state(settings, tmp_path, train, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed after run.json, before the resume state went
+        path = train(settings | {"folds": [0]}, tmp_path)
+    assert (path / "resume").exists()
+    train(settings | {"folds": [0]}, tmp_path)
+    assert not (path / "resume").exists()
+
+
+def test_begun_before_a_parameter_was_there_it_goes_on(settings, tmp_path, train):
+    path = interrupted(settings, tmp_path)
+    file = path / "resume" / "session.json"
+    session = json.loads(file.read_text())
+    del session["of"]["draw"]  # its default is what it was trained with
+    file.write_text(json.dumps(session))
+    weights = files.sha256(path / "fold0.safetensors")
+    assert runs.record(train(settings, tmp_path))["files"]["fold0.safetensors"] == weights
+
+
+def test_it_says_of_every_session_on_what_machine_it_was(settings, tmp_path, train, monkeypatch):
+    here, older = provenance.describe(), copy.deepcopy(provenance.describe())
+    older["hardware"]["processor"], older["project"]["commit"] = "an older one", "0" * 40
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance, "describe", lambda: older)
+        interrupted(settings, tmp_path)
+    record = runs.record(train(settings, tmp_path))
+    assert record["earlier"] == [older] and record["hardware"] == here["hardware"] and record["sessions"] == 2
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_a_network_is_not_trained_in_two_number_formats(settings, tmp_path, train, monkeypatch, precision):
+    settings, other = settings | {"precision": precision}, copy.deepcopy(provenance.describe())
+    other["hardware"]["bfloat16"] = not other["hardware"]["bfloat16"]
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance, "describe", lambda: other)
+        path = interrupted(settings, tmp_path)
+    if precision == "auto":
+        before = contents(path)
+        with pytest.raises(StudyError, match=r"was begun in (bf16|fp32) on .*Go on on one like it"):
+            trainer.Run(settings, tmp_path)
+        assert contents(path) == before
+    else:
+        assert len(runs.record(train(settings, tmp_path))["earlier"]) == 1
 
 
 @pytest.mark.parametrize("finished", [False, True])

@@ -1,6 +1,7 @@
 """The trainer against plain PyTorch, SciPy and hand-computed values."""
 
 import dataclasses
+import errno
 import math
 import os
 import signal
@@ -13,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional
 
-from chromolib import architectures, device, training
+from chromolib import architectures, device, files, training
 from chromolib.errors import StudyError
 
 RECIPE = training.Recipe(
@@ -369,6 +370,23 @@ def test_a_damaged_state_is_said_and_the_training_starts_again(stripes, tmp_path
     with pytest.warns(UserWarning, match=r"state\.pt.*cannot be read.*starts again"):
         again, last = train(stripes, state=state)
     assert len(again.history) == 4 and same(last, whole)
+
+
+@pytest.mark.fault(6, 24)
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), OSError(errno.ESTALE, "Stale")])
+def test_a_state_that_cannot_be_read_now_is_kept(stripes, tmp_path, monkeypatch, error):
+    """Where others fill the device, or a file server is away: hours of training must outlive that."""
+    state = tmp_path / "state.pt"
+    train(stripes, state=state)
+    before = {file: files.sha256(file) for file in tmp_path.iterdir()}
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(StudyError, match=r"state\.pt: cannot be read now .*it is kept: start again"):
+        train(stripes, state=state)
+    assert {file: files.sha256(file) for file in tmp_path.iterdir()} == before
 
 
 class Evil:

@@ -217,6 +217,21 @@ def test_a_wrong_word_in_a_profile_is_named_in_a_line(finished, line, message):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("where", ["local", "slurm"])
+def test_a_failure_takes_neither_its_finished_run_nor_the_others(finished, where):
+    """Such as a figure that cannot be written, after run.json."""
+    runs = sorted(finished.glob("runs/smoke/*/*/*/run.json"))
+    for run in runs:
+        run.unlink()
+    first = "touch {output:q} # -m chromolib.execute 03_training"
+    fails = f"{first[:16]}; [ {{wildcards.approach}} != two_step ] # {first[19:]}"
+    words = ["--profile", str(PROFILES / where), "--executor", "local", "--retries", "0", "trainings"]
+    with changed(finished / "Snakefile", first, fails), pytest.raises(AssertionError, match="Error in rule train"):
+        replan(finished, *words)
+    assert len(runs) == 8 and all(run.exists() for run in runs)
+
+
+@pytest.mark.slow
 def test_a_finished_run_outlives_a_job_that_fails(finished):
     """As notebook 3 does where it is refused, in the place of a run with other settings."""
     graph, (run, *_) = finished / "Snakefile", finished.glob("runs/smoke/*/*/scratch/run.json")
