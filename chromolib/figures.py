@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist, pdist
 from chromolib import CLASSES, measures, metrics
 
 PALETTE = sns.color_palette("colorblind")
-_APPROACHES = ("scratch", "imagenet", "two_step", "intermediate", "imagenet_double")  # each has its colour everywhere
+_APPROACHES = ("scratch", "imagenet", "two_step", "intermediate", "imagenet_double", "imagenet_1050")  # a colour each
 APPROACH_COLOURS = dict(zip(_APPROACHES, PALETTE, strict=False))
 DOMAIN_COLOURS = defaultdict(lambda: PALETTE[3], {"G": PALETTE[0], "Q": PALETTE[1], "natural": PALETTE[2]})
 

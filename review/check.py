@@ -128,7 +128,7 @@ def controls(profile):
 def few_cells(_):
     *fewer, whole = NOTEBOOK_8["curve_cells"]
     by_cells = {n: finished(f"curve_{n}")[0] for n in fewer} | {whole: finished("curve")[0]}
-    baselines = ("imagenet", "imagenet_double")
+    baselines = NOTEBOOK_8["curve_baselines"]
     return pd.concat(second_step.curve(by_cells, baseline=name, draws=DRAWS) for name in baselines)
 
 
