@@ -116,8 +116,7 @@ def parent(wildcards):
     start = parameters.load(parameters.path("approach", wildcards.approach))
     if not start["parent"]:
         return []
-    task, approach = parameters.parent(STUDY | start | {"task": wildcards.task})
-    profile = (STUDY | start)["parent_profile"] or PROFILE
+    profile, task, approach = parameters.parent(STUDY | start | {"task": wildcards.task})
     file = f"{paths.runs()}/{profile}/{task}/{wildcards.architecture}/{approach}/run.json"
     if profile != PROFILE and not Path(file).exists():
         sys.exit(f"{PROFILE}: begins from runs of another profile: make study PROFILE={profile} ONLY=trainings first")

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 
-from chromolib import parameters, trainer, training
+from chromolib import parameters, runs, trainer, training
 
 
 class OutOfTime(Exception):
@@ -35,22 +35,19 @@ def parent(name):
     values = settings(name)
     if values["start"] != "parent":
         return None
-    task, approach = parameters.parent(values)
-    return "/".join([values["parent_profile"] or values["profile"], task, values["architecture"], approach])
+    profile, task, approach = parameters.parent(values)
+    return "/".join([profile, task, values["architecture"], approach])
 
 
 def train(name, end):
     """Train all folds of a run, or stop at the end of an epoch once the time is over."""
-    run = trainer.Run(settings(name))
     training.STATE_SECONDS = 10  # less is lost where the time is short
 
     def report(_):
         if time.monotonic() > end:
             raise OutOfTime
 
-    for fold in run.settings["folds"]:
-        run.train(fold, report)
-    return run.finish()["seconds"]
+    return runs.record(trainer.ensure(settings(name), report=report))["seconds"]
 
 
 def main(words=None):

@@ -141,7 +141,7 @@ def tasks(values):
 
 
 def parent(values):
-    """(task, approach) of the run that a run with these parameters begins from.
+    """(profile, task, approach) of the run that a run with these parameters begins from.
 
     `parent` is an approach, or `<task>/<approach>`. Without a task it is the other staining's: of
     several the first.
@@ -150,7 +150,7 @@ def parent(values):
     others = [name for name in tasks(values) if name != values["task"]]
     if task and task not in others:
         raise StudyError(f"parameter 'parent': {task!r} is not another task, which are {', '.join(others)}")
-    return task or others[0], approach
+    return values.get("parent_profile") or values["profile"], task or others[0], approach
 
 
 def of_run(values):

@@ -37,17 +37,20 @@ _NAME = re.compile(r"[\w-]+")  # of a folder in that of all results, and of none
 _locks = {}  # folder -> its lock; a kernel that starts the same run again keeps its lock
 
 
-def ensure(settings, root=None):
-    """The folder of the finished run with these settings; where there is none it is trained, its parent first."""
+def ensure(settings, root=None, report=None):
+    """The folder of the finished run with these settings; where there is none it is trained, its parent first.
+
+    report: called with the row (dict) of each of its epochs.
+    """
     path = _folder(settings, root)
     if _finished(path, settings) is None:
         if settings["start"] == "parent":
-            task, approach = parameters.parent(settings)
+            _, task, approach = parameters.parent(settings)
             if not settings["parent_profile"]:
                 ensure(settings | parameters.load(parameters.path("approach", approach)) | {"task": task}, root)
         run = Run(settings, root)
         for fold in settings["folds"]:
-            run.train(fold)
+            run.train(fold, report)
         run.finish()
     return path
 
@@ -390,8 +393,7 @@ def _parent(settings, data, root):
     """The folder of the run whose weights this run begins from, or None; StudyError where it is missing or unfit."""
     if settings["start"] != "parent":
         return None
-    task, approach = parameters.parent(settings)
-    profile = settings["parent_profile"] or settings["profile"]
+    profile, task, approach = parameters.parent(settings)
     path = runs.folder(profile, task, settings["architecture"], approach, root)
     about = runs.record(path)
     _check_leak(path, about, settings, data)
@@ -405,7 +407,7 @@ def _parent(settings, data, root):
 
 def _check_leak(path, about, settings, data):
     """The parent's images must be those that the settings name, and none of them the target's."""
-    name = settings[parameters.parent(settings)[0]]
+    name = settings[parameters.parent(settings)[1]]
     own = about["parameters"]
     images = datasets.load(name, size=own["image_size"], presentation=own.get("presentation", "square"))
     if data.digest in (about["data"]["digest"], images.digest):

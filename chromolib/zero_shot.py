@@ -40,7 +40,7 @@ def scores(profile, architecture, approach="imagenet", draws=10_000, seed=0):
     for source in ("q_band", "g_band"):
         run = runs.folder(profile, source, architecture, approach)
         settings = runs.record(run)["parameters"]
-        target = parameters.parent(settings | {"parent": approach})[0]
+        target = parameters.parent(settings | {"parent": approach})[1]
         shown = {
             name: answers(run, datasets.load(settings[target], size=settings["image_size"], presentation=name))
             for name in PRESENTATIONS

@@ -86,16 +86,17 @@ def test_a_parameter_that_a_training_does_not_use_tells_no_runs_apart():
 @pytest.mark.parametrize(
     ("task", "parent", "expected"),
     [
-        ("q_band", "imagenet", ("g_band", "imagenet")),
-        ("g_band", "imagenet", ("q_band", "imagenet")),
-        ("c_band", "scratch", ("q_band", "scratch")),
-        ("c_band", "g_band/imagenet", ("g_band", "imagenet")),
-        ("q_band", "c_band/imagenet", ("c_band", "imagenet")),
+        ("q_band", "imagenet", ("smoke", "g_band", "imagenet")),
+        ("g_band", "imagenet", ("smoke", "q_band", "imagenet")),
+        ("c_band", "scratch", ("smoke", "q_band", "scratch")),
+        ("c_band", "g_band/imagenet", ("smoke", "g_band", "imagenet")),
+        ("q_band", "c_band/imagenet", ("smoke", "c_band", "imagenet")),
     ],
 )
 def test_the_run_that_a_run_begins_from(task, parent, expected):
     values = parameters.defaults("03_training") | {"c_band": "my_cells", "task": task, "parent": parent}
     assert parameters.parent(values) == expected
+    assert parameters.parent(values | {"parent_profile": "evening"}) == ("evening", *expected[1:])
 
 
 @pytest.mark.parametrize("parent", ["g_band/imagenet", "r_band/imagenet"])
