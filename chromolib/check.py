@@ -64,9 +64,8 @@ def _packages(extra, wanted, tested):
         elif version != tested.get(package.name, version):
             other.append(f"{package.name} {version} ({tested[package.name]})")
     if bad:
-        return Found(
-            subject, False, f"{', '.join(bad)}: {paths.INSTALL.format(extra)}", needed=extra in ("read", "train")
-        )
+        needed = extra in ("read", "lesson", "train")
+        return Found(subject, False, f"{', '.join(bad)}: {paths.INSTALL.format(extra)}", needed=needed)
     words = f"; others than those tested (in brackets): {', '.join(other)}" if other else ", as tested"
     return Found(subject, True, f"{len(there)}{words}")
 

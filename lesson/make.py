@@ -43,7 +43,8 @@ def ran(notebook):
     """The notebook after a run from its first cell to its last, with nothing in it that changes from run to run."""
     from nbclient import NotebookClient
 
-    NotebookClient(notebook, record_timing=False, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    steady = {"record_timing": False, "coalesce_streams": True}  # what is printed comes in pieces, as chance has it
+    NotebookClient(notebook, **steady, resources={"metadata": {"path": str(FOLDER)}}).execute()
     return notebook
 
 

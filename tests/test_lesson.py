@@ -1,6 +1,7 @@
 """The lesson: its notebooks come from one source, its checks know right from wrong, and its slides are ten."""
 
 import importlib
+import json
 import re
 import sys
 
@@ -11,7 +12,7 @@ import yaml
 from IPython.display import Markdown
 from nbconvert import SlidesExporter
 
-from chromolib import paths
+from chromolib import paths, statistics
 
 LESSON = paths.ROOT / "lesson"
 sys.path.insert(0, str(LESSON))
@@ -79,15 +80,15 @@ MISTAKES = yaml.safe_load((LESSON / "mistakes.yaml").read_text())
 
 @pytest.fixture(scope="module")
 def prepared():
-    """Of each exercise the names before its solution, and its check: {number: (names, source of the check)}."""
+    """Of each exercise the names before its solution, and the sources of solution and check: {number: (names, ...)}."""
     found, names, number = {}, {"display": print}, 0
     for cell in make.made(solved=True).cells:
         if cell.source.startswith("## Exercise"):
             number += 1
         elif cell.source.startswith("checks."):
-            found[number] = (found[number], cell.source)
+            found[number] += (cell.source,)
         elif "solution" in cell.metadata.get("tags", []):
-            found[number] = dict(names)  # later cells leave these as they are
+            found[number] = (dict(names), cell.source)  # later cells leave these names as they are
         elif cell.cell_type == "code":
             exec(cell.source, names)
     return found
@@ -95,7 +96,7 @@ def prepared():
 
 @pytest.mark.parametrize("number", MISTAKES)
 def test_a_wrong_answer_is_told_what_is_wrong_with_it(prepared, number):
-    names, check = prepared[number]
+    names, _, check = prepared[number]
     for mistake in MISTAKES[number]:
         own = dict(names)
         exec(mistake["answer"], own)
@@ -103,8 +104,66 @@ def test_a_wrong_answer_is_told_what_is_wrong_with_it(prepared, number):
             exec(check, own)
 
 
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [
+        (2, "share_y, accuracy = round(share_y, 1), round(accuracy, 1)"),  # as the check prints them
+        (6, "low, high = round(low, 1), round(high, 1)"),
+        (7, "sentence = sentence.upper()"),
+        (8, "share = {name: round(value, 2) for name, value in share.items()}"),
+        (9, "before, after = round(before, 1), round(after, 1)"),
+    ],
+)
+def test_a_right_answer_may_be_rounded_or_in_capitals(prepared, number, change):
+    names, solution, check = prepared[number]
+    exec(f"{solution}\n{change}\n{check}", dict(names))
+
+
+def test_an_interval_of_the_study_s_own_bootstrap_is_right(prepared):
+    """Whatever its seed, and with half as many draws as are asked for."""
+    names, _, check = prepared[6]
+    pair = names["two_step"], names["imagenet"]
+    for seed in range(5):
+        interval = statistics.paired_bootstrap(*pair, "accuracy", "patient", n_boot=1000, seed=seed)
+        exec(check, names | {"low": 100 * interval.low, "high": 100 * interval.high})
+
+
 def test_every_exercise_has_a_wrong_answer():
     assert list(MISTAKES) == list(range(1, 11))
+
+
+def test_the_five_questions_are_the_same_everywhere():
+    asked = "on whose cells, by how many trainings, against which control, looking where, and what was thrown away"
+    plan = (LESSON / "README.md").read_text(encoding="utf-8")
+    for text in (plan, committed("source").cells[-1].source, committed("slides").cells[-1].source):
+        assert asked in text
+
+
+def test_slides_and_exercises_go_forward_together(slides):
+    """The plan's slides never go back, and each slide names the exercises that the plan has beside it."""
+    named, number = {}, 0
+    for cell in slides.cells:
+        number += cell.metadata["slideshow"]["slide_type"] == "slide"
+        for found in re.findall(r"→ \*Exercises? ([\d, ]+)\*", cell.source):
+            named |= {int(exercise): number for exercise in found.split(", ")}
+    plan = re.findall(r"^\| \d+ to \d+ \| ([\d, ]+) \| (.*?) \|", (LESSON / "README.md").read_text("utf-8"), re.M)
+    order = [[int(slide) for slide in shown.split(", ")] for shown, _ in plan]
+    assert order == sorted(order) and order[-1] == [10]
+    for shown, (_, what) in zip(order, plan, strict=True):
+        for found in re.findall(r"Exercises? ([\d, ]+)", what):
+            assert {named[int(exercise)] for exercise in found.rstrip(", ").split(", ")} <= set(shown), what
+
+
+def test_the_control_s_numbers_are_those_of_the_study_s_answer():
+    """What follows exercise 7, in its check and on the next slide, are the numbers of the project's own README."""
+    readme = (paths.ROOT / "README.md").read_text(encoding="utf-8").replace("−", "-")
+    (row,) = re.findall(r"stop instead of as much longer training, two seeds \|(.*)", readme)[:1]
+    shown = [
+        "".join(str(output) for cell in committed(name).cells for output in cell.get("outputs", []))
+        for name in ("solutions", "slides")
+    ]
+    for gain, ends in re.findall(r"([-+]\d+\.\d) \((.*?)\)", row):
+        assert all(re.search(rf"{re.escape(gain)}[^(]*\({ends}", text) for text in shown)
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +188,20 @@ def test_the_slides_show_the_numbers_of_the_tables(slides):
             exec(cell.source, names)
     data = [output["data"] for cell in slides.cells for output in cell.get("outputs", [])]
     said = [shown.data for shown in said if isinstance(shown, Markdown)]
-    assert len(said) == 5
+    assert len(said) == 6
     assert said == [part["text/markdown"] for part in data if "text/markdown" in part], "run python lesson/make.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["solutions", "slides"])
+def test_it_runs_where_only_its_extra_is_installed(elsewhere, name):
+    from test_reading import ABSENT
+
+    lacks = [package for package in ABSENT if package not in ("sklearn", "jupyterlab")]
+    words = ["--to", "notebook", "--execute", "--stdout", str(LESSON / f"{name}.ipynb")]
+    cells = json.loads(elsewhere("-m", "nbconvert", *words, without=lacks))["cells"]
+    shown = [output for cell in cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in shown) >= 3
 
 
 def test_every_link_of_the_plan_leads_somewhere():
