@@ -679,14 +679,14 @@ def reliability(tables):
 
 def risk(panels):
     """What is wrong among the surest answers; `panels`: {title: {name: `calibration.risk`}}."""
-    figure, axes = _panels(panels, 4)
+    height = 4 + 0.125 * max(map(len, panels.values()))  # two names a row of the legend
+    figure, axes = _panels(panels, height)
     for axis, curves in zip(axes, panels.values(), strict=True):
         for number, (name, table) in enumerate(curves.items()):
             style = {"color": PALETTE[number % len(PALETTE)], "label": name, "drawstyle": "steps-post"}
             axis.plot(100 * table["coverage"], 100 * table["risk"], **style)
         axis.set(xlabel="answered, the surest first (%)", ylabel="of these wrong (%)", xlim=(0, 101), ylim=(0, None))
-        axis.legend(loc="best", fontsize=9)
-    return _finish(figure)
+    return _with_legend_below(figure, axes, height, columns=2)
 
 
 def hidden(normal, hidden, thresholds):
