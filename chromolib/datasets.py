@@ -11,25 +11,20 @@ import hashlib
 import itertools
 import json
 import re
-import sys
 import warnings
-from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from chromolib import CLASSES, archives, fetch, files, images, own, parameters, paths
+from chromolib import CLASSES, archives, fetch, files, images, intake, own, parameters, paths
 from chromolib.errors import StudyError, ends_command
 
 _FORMAT = 3  # raise it when the same files would give other squares: older caches are then left alone
 _CELL_SIZE = 46
-QUIET = 5  # seconds after which reading shows its progress
-_AHEAD = 64  # images read before they are decoded, for all cores together
 
 PRESENTATIONS = (
     *("square", "crop", "canvas", "both", "crop_both"),
@@ -135,7 +130,7 @@ def load(name, root=None, size=256, presentation="square"):
     root: folder with the sets as downloaded, unpacked or not (default: chromolib.paths.data()); the
     embedded sets (synthetic_g, synthetic_q: drawings; photographs) need none. Raises StudyError for
     an unknown name, a set that is absent or has no file in its layout, an unknown class, a file
-    found twice, and every unreadable image.
+    found twice, unreadable images, and an image of an own set that is there under two classes.
     """
     if not (isinstance(size, int) and size > 0):
         raise StudyError(f"size: {size!r} is not a number of pixels; take a whole number such as 256")
@@ -211,18 +206,14 @@ def _build(source, path, size, presentation):
     entries, remarks = _index(source, path)
     position = {entry.member: index for index, entry in enumerate(entries)}
     shown = Shown(source.stain, [entry.cell for entry in entries], size, presentation)
-    wanted = archives.members(path, position.__contains__)
-    bar = tqdm(
-        wanted, f"reading {source.name}", len(entries), unit=" images", delay=QUIET, mininterval=QUIET, file=sys.stdout
-    )
 
-    def read(name, data):
-        image, words = images.read_with_remarks(data, f"{path}/{name}")
+    def take(name, image):
         shown.take(position[name], image)
-        return words
 
-    counts = Counter(remark for words in _on_all_cores(read, bar) for remark in words)
-    remarks += [f"images {remark}: {n:,}" for remark, n in counts.items()]
+    words, copies = intake.each(path, position, take, f"reading {source.name}")
+    remarks += words
+    if source.own:
+        remarks += own.copied(path, entries, copies)
     return _dataset(source.name, source.stain, shown, entries, remarks)
 
 
@@ -257,25 +248,6 @@ class Shown:
             index = [i for i, other in enumerate(self.cells) if other == cell]
             canvases[index] = images.canvases([self.crops[i] for i in index], self.squares.shape[1])
         return canvases if self.presentation == "canvas" else np.stack([self.squares, canvases], axis=1)
-
-
-def _on_all_cores(function, items):
-    """[function(*item) for item in items] by threads, which serve since Pillow decodes and resizes outside the GIL.
-
-    Few items are taken ahead, so that few are in memory; of several errors the first in order is
-    raised.
-    """
-    results, waiting = [], deque()
-    with ThreadPoolExecutor() as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, *item))
-                if len(waiting) > _AHEAD:
-                    results.append(waiting[0].result())
-                    waiting.popleft()
-        finally:  # even where `items` failed: what was taken before comes first
-            results += [future.result() for future in waiting]
-    return results
 
 
 def _index(source, path):
@@ -479,7 +451,7 @@ def main(arguments=None):
     get = commands.add_parser("get", help="download a set of the study into the data folder")
     get.add_argument("name", help=", ".join(_BY_NAME))
     given = parser.parse_args(arguments)
-    _print_new(own.new(given.folder, given.stain)) if given.command == "new" else _get(given.name)
+    _print_new(*own.new(given.folder, given.stain)) if given.command == "new" else _get(given.name)
 
 
 def _get(name):
@@ -494,10 +466,12 @@ def _get(name):
     _print_found(source)
 
 
-def _print_new(name):
-    """What was found for an own set, and what can be done with it."""
+def _print_new(name, remarks):
+    """What was found for an own set, by the names and (`remarks`) in the images, and what can be done with it."""
     print(f"{parameters.path('dataset', name)}: check stain, licence and source in it.")
     _print_found(_source(name))
+    for remark in remarks:
+        print(remark)
     print(f"The set is called {name}. In a profile it takes a task's place, such as `g_band: {name}`.")
 
 

@@ -15,14 +15,19 @@ def identical(images):
 
     images: (n, h, w) uint8.
     """
-    groups = pd.Series(range(len(images))).groupby(list(_digests(images)), sort=False).agg(list)
-    return [group for group in groups if len(group) > 1]
+    return groups([digest(image) for image in images])
+
+
+def groups(digests):
+    """Groups of equal entries: list of lists of two or more ascending indices."""
+    places = pd.Series(range(len(digests))).groupby(list(digests), sort=False).agg(list)
+    return [group for group in places if len(group) > 1]
 
 
 def shared(images, others):
     """Ascending indices (list) of the images that are, pixel by pixel, also among the others: both (n, h, w) uint8."""
-    known = set(_digests(others))
-    return [index for index, digest in enumerate(_digests(images)) if digest in known]
+    known = {digest(image) for image in others}
+    return [index for index, image in enumerate(images) if digest(image) in known]
 
 
 def near_identical(images, threshold=0.999):
@@ -43,8 +48,9 @@ def near_identical(images, threshold=0.999):
     return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
 
-def _digests(images):
-    return (hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images)
+def digest(image):
+    """SHA-256 of the shape and the pixels of an image (h, w) uint8: bytes."""
+    return hashlib.sha256(repr(np.shape(image)).encode() + np.ascontiguousarray(image).tobytes()).digest()
 
 
 def _standardised_thumbnails(images):

@@ -3,12 +3,21 @@
 import sys
 from contextlib import contextmanager
 
+_LISTED = 5  # faults that a message lists; all are counted
+
 
 class StudyError(Exception):
     """Something outside the code is wrong: a file, a parameter, a missing run.
 
     The message names the file or parameter, says what is wrong with it, and what to do.
     """
+
+
+def refuse_all(where, faults, total, ending):
+    """StudyError where there are faults (texts), among `total` of what `ending` names: all counted, five listed."""
+    if faults:
+        listed = "; ".join(fault.rstrip(".") for fault in faults[:_LISTED])
+        raise StudyError(f"{where}: {listed}. In all {len(faults):,} such among {total:,} {ending}")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
-from scipy.special import binom, gammaln, log_softmax, xlogy
+from scipy.special import binom, gammaln, log_softmax, softmax, xlogy
 
 from chromolib import CLASSES, N_CHROMOSOMES, metrics
 from chromolib.errors import StudyError
@@ -121,6 +121,23 @@ def constitutions(log_probabilities, cells, priors=None):
             counts, fits = _hypotheses(_worth(log_probabilities[members]))
             rows[cell] = (fits[:, None] + _log_priors(counts, priors)).max(axis=0)
     return pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("cell")
+
+
+def constitution(log_probabilities, cells, priors=None):
+    """What the person is likeliest born with: DataFrame cell, constitution (ISCN), constitution_probability.
+
+    As `constitutions`, the probability being that among all of them by the priors. In a cell of 45
+    images that shows one X and no Y it is mostly that of 46,XX, of which one was lost in
+    preparation. "?" and NaN for a cell with a number of images that no single cell has. Raises
+    StudyError as `decode`.
+    """
+    table = constitutions(log_probabilities, cells, priors)
+    known = table.notna().all(axis=1)
+    chances = softmax(table[known].to_numpy(), axis=1)  # (c, number of constitutions)
+    rows = pd.DataFrame({"constitution": "?", "constitution_probability": np.nan}, index=table.index)
+    rows.loc[known, "constitution"] = table.columns.to_numpy()[chances.argmax(axis=1)]
+    rows.loc[known, "constitution_probability"] = chances.max(axis=1)
+    return rows.reset_index()
 
 
 def decode(log_probabilities, cells):

@@ -22,21 +22,23 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from chromolib import CLASSES, archives, files, parameters, paths
-from chromolib.errors import StudyError
+from chromolib import CLASSES, archives, files, intake, parameters, paths
+from chromolib.errors import StudyError, refuse_all
 
 KEYS = ("path", "stain", "layout", "licence", "source")
 FOLDERS = "folders"  # the layout without a sheet
 _COLUMNS = ("file", "label", "cell", "patient")
 _IMAGE = re.compile(r"\.(bmp|jpe?g|png|tiff?)$", re.IGNORECASE)
 SHEET = re.compile(r"\.(csv|tsv|txt)$", re.IGNORECASE)
+_WORKBOOK = re.compile(r"\.(xls[xmb]?|ods|numbers)$", re.IGNORECASE)
+_BLANK = {"", "-", "na", "n/a", "nan"}  # what stands for an unknown cell or patient
 _LABEL = re.compile(r"(?:(?:chromosome|chrom|chr|class|clase)[ _-]*)?(?:0*(\d+)(?:[.,]0+)?|([xy]))", re.IGNORECASE)
 _EXPECTED = (
     "Expected is <class>/<image>, <cell>/<class>/<image> or <patient>/<cell>/<class>/<image>; classes: 1 to 22, X, Y. "
     "Or a sheet (CSV) whose first line names the columns file and label."
 )
 _FEW = 10  # images of a class that one cell has less than
-_LISTED = 5  # faults that a message lists; all are counted
+_SHOWN = 80  # letters of a sheet's first line that a message shows
 
 
 def names():
@@ -99,9 +101,9 @@ def unlabelled(path):
     """([(member, cell)] of images whose class is asked for, words on what is irregular).
 
     path: a folder or archive, in which the folders above an image name its cell, such as
-    <patient>/<cell> (class folders with a few images each do not: what is above them does), or a
-    sheet in a folder. cell: str, or None for all where not known for all. Raises StudyError as
-    `index`, but needs no labels.
+    <patient>/<cell> (class folders with a few images each do not: what is above them does; class
+    folders with many, and nothing above, tell no cells), or a sheet in a folder. cell: str, or None
+    for all where not known for all. Raises StudyError as `index`, but needs no labels.
     """
     sheet = path.name if SHEET.search(path.name) else None
     members = _members(path.parent if sheet else path)
@@ -113,9 +115,38 @@ def unlabelled(path):
     remarks = [f"files that are no images by their names, left out: {others:,}"] if others else []
     above = [PurePosixPath(name).parts[:-1] for name in pictures]
     counts = Counter(filter(None, above))  # a picture beside the folders does not make cells of them
-    if max(counts.values(), default=0) < _FEW and all(label(folders[-1]) is not None for folders in counts):
+    of_classes = all(label(folders[-1]) is not None for folders in counts)
+    if of_classes and max(counts.values(), default=0) < _FEW:
         above = [folders[:-1] for folders in above]
+    elif of_classes and len({folders[:-1] for folders in counts}) == 1:
+        listed = ", ".join(sorted(folders[-1] for folders in counts))
+        words = f"folders named as classes ({listed}) tell no cells; where they are cells, rename them, such as cell_1"
+        return [(name, None) for name in pictures], [*remarks, words]
     return [(name, "/".join(folders) or stem(path)) for name, folders in zip(pictures, above, strict=True)], remarks
+
+
+def copied(path, rows, copies):
+    """Words, in a list, on images that are there twice; StudyError where one is there under two classes.
+
+    path: the set's folder or archive; rows: as of `index`; copies: groups of members, as of
+    `intake.each`.
+    """
+    labels = {row[0]: row[2] for row in rows}
+    faults = []
+    for first, *others in copies:
+        other = next((name for name in others if labels[name] != labels[first]), None)
+        if other:
+            classes = f"class {CLASSES[labels[first]]} and class {CLASSES[labels[other]]}"
+            faults.append(f"{first} and {other} are the same image, of {classes}")
+    refuse_all(path, faults, len(rows), "images. Delete the wrong one of each.")
+    return told(copies)
+
+
+def told(copies):
+    """Words, in a list, on groups of members that are equal pixel by pixel."""
+    count = sum(len(group) - 1 for group in copies)
+    example = count and f"{copies[0][1]} of {copies[0][0]}"
+    return [f"copies, pixel by pixel, of other images: {count:,} (such as {example}); delete them"] if count else []
 
 
 def stem(path):
@@ -134,11 +165,11 @@ def label(text):
 
 
 def new(folder, stain="unknown"):
-    """Write parameters/dataset/<name>.yaml for a folder or archive: the name.
+    """Write parameters/dataset/<name>.yaml for a folder or archive: the name, and words on what its images are like.
 
     The name is that of the folder. A sheet in it that names files and labels is taken, otherwise
-    the class folders. Raises StudyError where there is neither, and where the file is there
-    already.
+    the class folders. All images are decoded first. Raises StudyError where there is neither, where
+    the file is there already, and as `index`, `intake.each` and `copied`.
     """
     path = Path(folder).expanduser().resolve()
     if not os.path.exists(path):
@@ -149,13 +180,14 @@ def new(folder, stain="unknown"):
         raise StudyError(f"{file}: is there already. Edit it, or delete it to begin anew.")
     values = {"path": str(path), "stain": stain, "layout": _layout(path), "licence": "unknown", "source": "own"}
     try:
-        index(path, values["layout"])  # refuses what cannot be used, before anything is written
+        rows, _ = index(path, values["layout"])  # refuses what cannot be used, before anything is written
     except StudyError as error:
-        sheet = next(filter(SHEET.search, _members(path)), None) if values["layout"] == FOLDERS else None
-        hint = f" ({sheet} was not read: its first line names no columns `file` and `label`)" if sheet else ""
-        raise StudyError(f"{error}{hint}") from error
+        unread = _unread_sheet(path) if values["layout"] == FOLDERS else ""
+        raise StudyError(f"{unread}{error}") from error
+    remarks, copies = intake.each(path, {row[0] for row in rows}, lambda *_: None, f"reading {name}")
+    remarks += copied(path, rows, copies)
     files.write(file, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    return name
+    return name, remarks
 
 
 def _layout(path):
@@ -167,10 +199,25 @@ def _layout(path):
     return FOLDERS
 
 
+def _unread_sheet(path):
+    """Why the sheet of a folder was not read, in words that a message begins with; "" where there is none."""
+    members, instead = _members(path), "The folders were read in its place: "
+    for sheet in filter(SHEET.search, members):
+        first = next(iter(_text(path, sheet).splitlines()), "")
+        if re.search(r"[;,\t]", first):  # others are notes
+            wanted = "file, label and, where known, cell and patient"
+            return f"{path}/{sheet}: its columns are {first[:_SHOWN]!r}, wanted are {wanted}. {instead}"
+    for book in filter(_WORKBOOK.search, members):
+        return f"{path}/{book}: is a workbook, which is not read; save it as CSV. {instead}"
+    return ""
+
+
 def _members(path):
-    """Names of the files in a folder or archive; StudyError for a single image."""
+    """Names of the files in a folder or archive; StudyError for a single image or a workbook."""
     if _IMAGE.search(str(path)) and os.path.isfile(path):
         raise StudyError(f"{path}: is one image. Name the folder that holds it.")
+    if _WORKBOOK.search(str(path)) and os.path.isfile(path):
+        raise StudyError(f"{path}: is a workbook, which is not read. Save it as CSV, and name that.")
     return archives.names(path)
 
 
@@ -205,7 +252,7 @@ def _of_folders(path, pictures):
         rows.append((name, name, label(folders[-2]), cell, "/".join(patient)))
         if rows[-1][2] is None:
             faults.append(f"{name}: {folders[-2]!r} is no class")
-    _refuse(path, faults, len(rows), f"images. Rename the folders, or move the images out. {_EXPECTED}")
+    refuse_all(path, faults, len(rows), f"images. Rename the folders, or move the images out. {_EXPECTED}")
     return rows
 
 
@@ -243,8 +290,9 @@ def _of_sheet(path, sheet, members, labelled=True):
             fault = f"{len(values)} values, where {len(columns)} columns have names"
         if fault:
             faults.append(f"row {line}: {fault}")
-        rows.append((member, member, number, row.get("cell", ""), row.get("patient", "")))
-    _refuse(where, faults, len(rows), "rows. Mend or remove them.")
+        groups = ("" if row.get(kind, "").casefold() in _BLANK else row[kind] for kind in ("cell", "patient"))
+        rows.append((member, member, number, *groups))
+    refuse_all(where, faults, len(rows), "rows. Mend or remove them.")
     return rows
 
 
@@ -315,6 +363,20 @@ def _one_ends_the_other(path, wanted):
 
 # Both
 
+_CONSEQUENCES = {  # of what is known for some images only
+    "cell": "no karyotypes, and no folds by cell",
+    "patient": "folds by patient then mean folds by cell",
+}
+
+
+def _merged(names):
+    """The names with one spelling, the first, for those that differ only in capitals, and words on these."""
+    first = {}
+    for name in names:
+        first.setdefault(_folded(name), name)
+    pairs = sorted({(first[_folded(name)], name) for name in names if first[_folded(name)] != name})
+    return [first[_folded(name)] for name in names], ", ".join(f"{one!r} and {other!r}" for one, other in pairs)
+
 
 def _settled(rows):
     """The rows with None for cells and patients that are not known for all, and words on it.
@@ -324,12 +386,14 @@ def _settled(rows):
     """
     remarks = []
     members, names, labels, *groups = zip(*rows, strict=True)
-    for position, kind in enumerate(("cell", "patient")):
+    for position, (kind, consequence) in enumerate(_CONSEQUENCES.items()):
+        groups[position], merged = _merged(groups[position])
+        if merged:
+            remarks.append(f"{kind}s whose names differ only in capitals are taken as one: {merged}")
         blank = groups[position].count("")
         if blank:
-            remarks.append(
-                f"{kind}s are not known" + (f" for {blank:,} images, so for none" if blank < len(rows) else "")
-            )
+            partly = f" for {blank:,} images, so for none: {consequence}"
+            remarks.append(f"{kind}s are not known" + (partly if blank < len(rows) else ""))
             groups[position] = (None,) * len(rows)
     cells, patients = groups
     pairs = set(zip(cells, patients, strict=True))
@@ -337,9 +401,3 @@ def _settled(rows):
         cells = [f"{patient}/{cell}" for cell, patient in zip(cells, patients, strict=True)]
         remarks.append("cells of several patients have the same name, so each is called <patient>/<cell>")
     return list(zip(members, names, labels, cells, patients, strict=True)), remarks
-
-
-def _refuse(where, faults, total, ending):
-    if faults:
-        listed = "; ".join(faults[:_LISTED])
-        raise StudyError(f"{where}: {listed}. In all {len(faults):,} such among {total:,} {ending}")

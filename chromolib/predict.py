@@ -13,6 +13,7 @@ For research only. No diagnosis.
 import argparse
 import itertools
 import os
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,11 @@ from scipy.special import logsumexp
 from chromolib import (
     CLASSES,
     architectures,
-    archives,
     datasets,
     device,
     files,
     images,
+    intake,
     karyotype,
     metrics,
     own,
@@ -37,13 +38,25 @@ from chromolib import (
     sizes,
     training,
 )
-from chromolib.errors import StudyError, ends_command
+from chromolib.errors import StudyError, ends_command, refuse_all
 
 PURPOSE = "research, no diagnosis"
+_DRAWN = "network trained on drawings, says nothing of real chromosomes"
+_LIMITS = (
+    "Numerical changes only: a structural rearrangement (translocation, inversion, deletion, marker) "
+    "is called normal or, like a Robertsonian translocation, as a loss."
+)
 DEMONSTRATION = paths.ROOT / "runs/reference/demonstration/g_band/efficientnet_lite0/imagenet"  # its card is beside it
 _SOURCE = "source.txt"  # in the folder of results: of which images they are
+_TABLES = ("predictions.csv", "karyotypes.csv")
 _ENDINGS = (".png", ".svg", "_grad_cam.png")  # of the pictures of a cell
 _LIGHT = {"Q": False, "G": True}  # the ground: quinacrine shines in the dark, Giemsa stands dark in the light
+_FRAMES = ("unsure: look again", "class whose number is not that of a normal cell")  # what those of a karyogram mean
+_GROUNDS = ("light on dark", "dark on light")
+_NOT_CALLED = (
+    f"{{}} images, outside {karyotype.SIZES[0]} to {karyotype.SIZES[-1]}: not called "
+    "(part of a cell, two cells in one folder, polyploidy)"
+)
 _DOUBT = 0.5  # [ours] probability of the decoded class below which an image is marked as unsure
 
 
@@ -55,8 +68,14 @@ class Predictor:
         self.folds = settings["folds"] if folds is None else folds
         self.architecture, self.size = settings["architecture"], settings["image_size"]
         self.presentation, self.precision = settings.get("presentation", "square"), settings["precision"]
+        self.data = settings[settings["task"]]  # the name of the set that it was trained on
         self.device = device.choose()
         self.models = [self._model(fold) for fold in self.folds]
+
+    @property
+    def use(self):
+        """What its answers are for, in words; more of them where it knows drawings alone."""
+        return f"{PURPOSE}; {_DRAWN}" if self.data.startswith("synthetic") else PURPOSE
 
     def _model(self, fold):
         model = architectures.create(self.architecture, runs.weights(self.path, fold), image_size=self.size)
@@ -106,7 +125,11 @@ def predict(run, images, cells=None, sizes=None, folds=None):
 
 
 def _predict(predictor, pictures, cells, areas):
-    """The table of `predict` and that of `karyotype.call`, which is empty where cells are unknown."""
+    """The table of `predict`, that of `karyotype.call` with more columns, and remarks; no rows where cells are unknown.
+
+    The further columns: constitution and constitution_probability (`karyotype.constitution`), and
+    remark, in words. A call on images of another ground is not sure.
+    """
     _check(pictures, cells, areas)
     values = None if areas is None else sizes.features(areas, cells)
     log_probabilities = predictor.log_probabilities(predictor.squares(pictures, cells), values)  # (n, 24)
@@ -115,11 +138,47 @@ def _predict(predictor, pictures, cells, areas):
     names = np.array([*CLASSES, ""])  # the last is that of -1, no chromosome
     table = pd.DataFrame({"cell": cells, "class": names[first], "probability": probability})
     labels, calls = np.full(len(table), -1), pd.DataFrame(columns=["cell", "karyotype"])
+    other, words = _other_ground(predictor.data, pictures, cells)
+    remarks = list(words.values())
     if cells is not None:
         labels, calls = karyotype.read(log_probabilities, cells)
-    unsure = _unsure(log_probabilities, labels, cells, calls)
+        calls["sure"] &= ~calls["cell"].isin(words)
+        calls = calls.merge(karyotype.constitution(log_probabilities, cells), on="cell")
+        calls["remark"] = [_remark(call, words.get(call.cell)) for call in calls.itertuples()]
+        said = calls[calls["remark"] != ""].groupby("remark", sort=False)["cell"]
+        remarks = [f"{', '.join(names)}: {remark}" for remark, names in said]
+    unsure = other | _unsure(log_probabilities, labels, cells, calls)
     table = table.assign(second_class=names[second], decoded=names[labels], unsure=unsure)
-    return pd.concat([table, pd.DataFrame(log_probabilities, columns=metrics.LOGITS)], axis=1), calls
+    return pd.concat([table, pd.DataFrame(log_probabilities, columns=metrics.LOGITS)], axis=1), calls, remarks
+
+
+def _other_ground(data, pictures, cells):
+    """Which pictures have another ground than the staining of the run's set `data`, (n,) bool, and words on each cell.
+
+    Where the staining tells no ground, that of most pictures of the cell counts. The words are a
+    dict by cell, of those with such pictures; where cells are unknown all are one.
+    """
+    light = np.array([images.has_light_ground(picture) for picture in pictures])
+    stain = datasets.stain(data) if data in datasets.names() else "unknown"
+    groups = np.array([""] * len(light) if cells is None else cells, str)
+    other, words = np.zeros(len(light), bool), {}
+    for cell in dict.fromkeys(groups.tolist()):
+        rows = groups == cell
+        expected = _LIGHT.get(stain, bool(light[rows].mean() > 0.5))
+        other[rows] = light[rows] != expected
+        if other[rows].any():
+            whose = f"in {stain}-band they are" if stain in _LIGHT else "the others are"
+            words[cell] = (
+                f"{other[rows].sum()} of {rows.sum()} images are {_GROUNDS[not expected]}, {whose} "
+                f"{_GROUNDS[expected]}: invert them, or expect wrong classes"
+            )
+    return other, words
+
+
+def _remark(call, ground):
+    """What is to be known of a call, in words: of the ground of its images, or None, and that none was called."""
+    uncalled = _NOT_CALLED.format(call.n_images) if call.n_images not in karyotype.SIZES else None
+    return "; ".join(filter(None, (ground, uncalled)))
 
 
 def _unsure(log_probabilities, labels, cells, calls):
@@ -142,25 +201,46 @@ def _check(pictures, cells, areas):
 
 
 def read_folder(path):
-    """Images of a folder, sheet or own data set: names (n,), pictures (list), cells (n,) or None, remarks in words."""
-    path = Path(path)
-    if os.path.exists(path):  # which says False too where a folder above forbids to look
+    """Images of a folder, sheet or own data set: names (n,), pictures (list), cells (n,) or None, remarks in words.
+
+    Raises StudyError for a place that is none, as `own.unlabelled` and `intake.each`, for images
+    that show nothing, and for an image that is in a cell twice.
+    """
+    path, source, taken = Path(path), _place(path), {}
+    if os.path.exists(path):
         rows, remarks = own.unlabelled(path)
-        source = path.parent if own.SHEET.search(path.name) else path
-    elif str(path) in own.names():
-        source, layout = own.find(str(path))
-        rows, remarks = own.index(source, layout)
-        rows = [(member, cell) for member, _, _, cell, _ in rows]
     else:
-        raise StudyError(f"{path}: no such folder or sheet, or it is out of reach; name one with images of chromosomes")
+        rows, remarks = own.index(*own.find(str(path)))
+        rows = [(member, cell) for member, _, _, cell, _ in rows]
     cells = dict(rows)
-    wanted = archives.members(source, cells.__contains__)
-    names, pictures = zip(*((name, images.read(content, name)) for name, content in wanted), strict=True)
-    blank = [name for name, picture in zip(names, pictures, strict=True) if not np.ptp(picture)]
+    words, copies = intake.each(source, cells, taken.__setitem__, f"reading {path.name}")
+    names, pictures = list(cells), [taken[name] for name in cells]
+    blank = [name for name, picture in taken.items() if not np.ptp(picture)]
     if blank:  # a network would name a class all the same, and be sure of it
-        raise StudyError(f"{path}: {len(blank):,} images show nothing but one grey, such as {blank[0]}. Remove them")
-    known = None if rows[0][1] is None else np.array([cells[name] for name in names])
-    return list(names), list(pictures), known, remarks
+        raise StudyError(f"{path}: {len(blank):,} images show nothing but one grey, such as {min(blank)}. Remove them")
+    _refuse_copies(path, copies, cells)
+    known = None if rows[0][1] is None else np.array(list(cells.values()))
+    return names, pictures, known, [*remarks, *words, *own.told(copies)]
+
+
+def _place(path):
+    """The folder or archive in which the images of a folder, sheet or own data set lie; StudyError where it is none."""
+    if os.path.exists(path):  # which says False too where a folder above forbids to look
+        return Path(path).parent if own.SHEET.search(Path(path).name) else Path(path)
+    if str(path) in own.names():
+        return own.find(str(path))[0]
+    raise StudyError(f"{path}: no such folder or sheet, or it is out of reach; name one with images of chromosomes")
+
+
+def _refuse_copies(path, copies, cells):
+    """An image that a cell has twice would be a trisomy, of which the network is sure."""
+    faults = []
+    for group in copies:
+        first = {}
+        for name in group:
+            if cells[name] is not None and first.setdefault(cells[name], name) != name:
+                faults.append(f"{first[cells[name]]} and {name} are the same image in one cell")
+    refuse_all(path, faults, len(cells), "images. Delete one of each two: it would count as a further chromosome.")
 
 
 def write(predictor, path, out, size=False, grad_cam=False):
@@ -168,50 +248,43 @@ def write(predictor, path, out, size=False, grad_cam=False):
 
     predictions.csv, karyotypes.csv, and of each cell <cell>.png, <cell>.svg and, if asked for,
     <cell>_grad_cam.png. Those of an earlier call are replaced, and its pictures of other cells
-    deleted; StudyError where that was of another folder.
+    deleted; StudyError where that was of another folder, where `out` lies in the folder of the
+    images, and where it holds such tables of someone else.
     """
-    _check_source(path, out)
+    _check_out(path, out)
     names, pictures, cells, remarks = read_folder(path)
-    remarks += _other_ground(predictor.path, pictures)
     areas = [images.area_and_length(picture) for picture in pictures] if size else None
-    table, calls = _predict(predictor, pictures, cells, areas)
+    table, calls, further = _predict(predictor, pictures, cells, areas)
     table.insert(0, "file", names)
     _clear(out)
     files.write(out / _SOURCE, f"{Path(path).resolve()}\n")
-    for name, content in (("predictions", table.drop(columns=metrics.LOGITS)), ("karyotypes", calls)):
-        with files.replacing(out / f"{name}.csv") as temporary:
-            content.assign(use=PURPOSE).to_csv(temporary, index=False)
+    for name, content in zip(_TABLES, (table.drop(columns=metrics.LOGITS), calls), strict=True):
+        with files.replacing(out / name) as temporary:
+            content.assign(use=predictor.use).to_csv(temporary, index=False)
     for call, name in zip(calls.itertuples(), _file_names(calls["cell"]), strict=True):
         rows = np.flatnonzero(cells == call.cell)
-        if call.n_images not in karyotype.SIZES:
-            remarks.append(f"{call.cell}: {call.n_images} images, where one cell has 46; no karyotype is called")
-        _draw(call, table.iloc[rows], [pictures[row] for row in rows], out / name)
+        _draw(predictor, call, table.iloc[rows], [pictures[row] for row in rows], out / name)
         if grad_cam:
             _draw_maps(predictor, call, table.iloc[rows], [pictures[row] for row in rows], out / name)
-    for remark in remarks:
+    for remark in [*remarks, *further]:
         print(remark)
     return calls
 
 
-def _check_source(path, out):
-    """Two folders may have one name: what was predicted of one must not go for the other's sake."""
+def _check_out(path, out):
+    """Results must not become images of the next call, nor go for another folder's sake: two may have one name."""
+    place, wanted = _place(path).resolve(), out.resolve()
+    if place in (wanted, *wanted.parents):
+        raise StudyError(f"{out}: lies in the folder of the images, {place}; name another folder with --out")
+    if any((out / name).exists() for name in _TABLES) and not (out / _SOURCE).is_file():
+        raise StudyError(
+            f"{out}: holds {' or '.join(_TABLES)}, but no {_SOURCE} that says of what; name another folder with --out"
+        )
     there, mine = out / _SOURCE, str(Path(path).resolve())
     if there.is_file() and (source := there.read_text(encoding="utf-8").strip()) != mine:
         raise StudyError(
             f"{out}: holds what was predicted of {source}; name another folder with --out, or delete that one"
         )
-
-
-def _other_ground(run, pictures):
-    """A remark, in a list, where most pictures have another ground than the staining of the run (its folder) has."""
-    used = runs.record(run)["parameters"]
-    name = used[used["task"]]
-    stain = datasets.stain(name) if name in datasets.names() else "unknown"
-    light = np.mean([images.has_light_ground(picture) for picture in pictures]) > 0.5
-    if _LIGHT.get(stain, light) == light:
-        return []
-    words = ("dark on light", "light on dark")[:: 1 if light else -1]
-    return [f"most images are {words[0]}, in {stain}-band they are {words[1]}: invert them, or expect wrong classes"]
 
 
 def _labels(table):
@@ -221,23 +294,44 @@ def _labels(table):
 
 def _clear(out):
     """Delete the pictures of an earlier call, which would stand beside tables that do not know them."""
-    file = out / "karyotypes.csv"
+    file = out / _TABLES[1]
     if file.exists():
         for name in _file_names(pd.read_csv(file, dtype=str, keep_default_na=False)["cell"]):
             for ending in _ENDINGS:
                 (out / f"{name}{ending}").unlink(missing_ok=True)
 
 
-def _draw(call, table, pictures, path):
+def _abnormal(text):
+    """Classes of which a karyotype has not what a normal one has, (24,) bool; of sex chromosomes both or neither."""
+    if text == "?":
+        return np.zeros(metrics.N_CLASSES, bool)
+    counts = karyotype.counts_of(text)
+    normal = [karyotype.counts_of(other) for other in karyotype.NORMAL]  # which differ in their sex chromosomes alone
+    sex = all((counts[22:] != other[22:]).any() for other in normal)
+    return np.append(counts[:22] != normal[0][:22], [sex, sex])
+
+
+def _framed(picture, colour):
+    """A picture (h, w) in a frame of its ground and one of a colour: (h + 4 t, w + 4 t, 3) uint8."""
+    thickness = max(2, max(picture.shape) // 30)
+    ground = np.pad(picture, thickness, constant_values=255 * images.has_light_ground(picture))
+    padded = [np.pad(ground, thickness, constant_values=round(255 * part)) for part in colour]
+    return np.stack(padded, axis=2)
+
+
+def _draw(predictor, call, table, pictures, path):
     from chromolib import figures  # brings the drawing, which `predict` does without
 
-    against = f"log odds {call.log_odds:.1f} against {call.runner_up}" if call.karyotype != "?" else "no single cell"
-    title = f"{call.cell}: {call.karyotype}, {'sure' if call.sure else 'unsure'} ({against}); {PURPOSE}"
+    title = f"{call.cell}: {_NOT_CALLED.format(call.n_images)}"
+    if call.karyotype != "?":
+        sure = "sure" if call.sure else "unsure"
+        title = f"{call.cell}: {call.karyotype}, {sure} (log odds {call.log_odds:.1f} against {call.runner_up})"
+    labels = _labels(table)
+    abnormal = np.append(_abnormal(call.karyotype), False)[labels]  # the last is that of -1, no chromosome
     crops = [images.crop(picture) for picture in pictures]  # a frame of one size for all would leave them small
-    figure = figures.laid_out(crops, _labels(table), table["unsure"].to_numpy(), title)
-    for ending in _ENDINGS[:2]:
-        with files.replacing(path.with_name(path.name + ending)) as temporary:
-            figure.savefig(temporary, dpi=110)
+    crops = [_framed(crop, _colours()[1]) if framed else crop for crop, framed in zip(crops, abnormal, strict=True)]
+    figure = figures.laid_out(crops, labels, table["unsure"].to_numpy(), title)
+    _save(figure, path, _ENDINGS[:2], _FRAMES, predictor.use)
 
 
 def _draw_maps(predictor, call, table, pictures, path):
@@ -248,9 +342,31 @@ def _draw_maps(predictor, call, table, pictures, path):
     maps = [gradcam.maps(model, predictor.architecture, squares, np.maximum(labels, 0)) for model in predictor.models]
     plain = squares if squares.ndim == 3 else squares[:, 0]
     overlays = list(figures.overlay(plain, np.mean(maps, axis=0)))
-    figure = figures.laid_out(overlays, labels, table["unsure"].to_numpy(), f"{call.cell}: Grad-CAM; {PURPOSE}")
-    with files.replacing(path.with_name(path.name + _ENDINGS[2])) as temporary:
-        figure.savefig(temporary, dpi=110)
+    figure = figures.laid_out(overlays, labels, table["unsure"].to_numpy(), f"{call.cell}: Grad-CAM")
+    _save(figure, path, _ENDINGS[2:], _FRAMES[:1], predictor.use)
+
+
+def _colours():
+    """Of the frames: around what is unsure (`figures.laid_out` draws it), around what makes a karyotype abnormal."""
+    from chromolib import figures
+
+    return figures.PALETTE[3], figures.PALETTE[0]
+
+
+def _save(figure, path, endings, frames, use):
+    """Write a karyogram, below it what its frames mean, what it is for, and what it cannot show."""
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(edgecolor=colour, fill=False, linewidth=1.5, label=words)
+        for colour, words in zip(_colours(), frames, strict=False)
+    ]
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, fontsize=8)
+    footer, below = "\n".join([use, *textwrap.wrap(_LIMITS, 110)]), -0.35 / figure.get_figheight()  # of the legend
+    figure.text(0.5, below, footer, ha="center", va="top", fontsize=8)
+    for ending in endings:
+        with files.replacing(path.with_name(path.name + ending)) as temporary:
+            figure.savefig(temporary, dpi=110, bbox_inches="tight")
 
 
 def _file_names(cells):
@@ -264,9 +380,18 @@ def _file_names(cells):
     return names
 
 
+def _out_name(path):
+    """Of a folder its name; of a sheet that of its folder too, as many sheets have one name."""
+    return f"{path.resolve().parent.name}_{own.stem(path)}" if own.SHEET.search(path.name) else own.stem(path)
+
+
 @ends_command()
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m chromolib.predict", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m chromolib.predict",
+        description=__doc__.splitlines()[0],
+        epilog=f"{_LIMITS} {PURPOSE.capitalize()}.",
+    )
     parser.add_argument("run", help='folder of a finished run, its name under runs/, or "demonstration"')
     parser.add_argument(
         "folder", help="a cell a sub-folder, the images of one cell, or a sheet with columns file, cell"
@@ -274,14 +399,17 @@ def main(arguments=None):
     parser.add_argument("--fold", type=int, nargs="+", help="folds whose networks are asked (default: all, averaged)")
     parser.add_argument("--size", action="store_true", help="let size count (needs the run's own data set at hand)")
     parser.add_argument("--grad-cam", action="store_true", help="draw where the networks looked")
-    parser.add_argument("--out", type=Path, help="where results go (default: runs/predictions/<folder>)")
+    parser.add_argument(
+        "--out", type=Path, help="where results go (default: runs/predictions/<folder>, of a sheet <folder>_<sheet>)"
+    )
     wanted = parser.parse_args(arguments)
     run = DEMONSTRATION if wanted.run == "demonstration" else Path(wanted.run)
-    out = wanted.out or paths.runs() / "predictions" / own.stem(Path(wanted.folder))
+    out = wanted.out or paths.runs() / "predictions" / _out_name(Path(wanted.folder))
     predictor = Predictor(run if os.path.isdir(run) else paths.runs() / run, wanted.fold)
     calls = write(predictor, wanted.folder, out, wanted.size, wanted.grad_cam)
-    print(calls.round({"log_odds": 1}).to_string(index=False) if len(calls) else "cells unknown: no karyotype")
-    print(f"{PURPOSE}: {out}")
+    shown = calls.drop(columns="remark", errors="ignore").round({"log_odds": 1, "constitution_probability": 2})
+    print(shown.to_string(index=False) if len(calls) else "cells unknown: no karyotype")
+    print(f"{predictor.use}: {out}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chromolib import datasets, images
+from chromolib import datasets, images, intake
 from chromolib.errors import StudyError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -461,7 +461,7 @@ def test_a_copied_archive_shares_the_cache(shared_data, tmp_path, own_cache):
 
 
 def test_images_are_decoded_in_order_and_few_are_read_ahead(monkeypatch):
-    monkeypatch.setattr(datasets, "_AHEAD", 3)
+    monkeypatch.setattr(intake, "_AHEAD", 3)
     read, done = 0, []
 
     def items():
@@ -471,7 +471,7 @@ def test_images_are_decoded_in_order_and_few_are_read_ahead(monkeypatch):
             assert read - len(done) <= 3 + 1
             yield (number,)
 
-    assert datasets._on_all_cores(lambda number: done.append(number) or number, items()) == list(range(50))
+    assert intake._on_all_cores(lambda number: done.append(number) or number, items()) == list(range(50))
 
 
 def test_of_several_faults_the_first_in_order_is_told():
@@ -484,9 +484,9 @@ def test_of_several_faults_the_first_in_order_is_told():
             raise StudyError(f"image {number}")
 
     with pytest.raises(StudyError, match="image 2"):
-        datasets._on_all_cores(decode, items())
+        intake._on_all_cores(decode, items())
     with pytest.raises(StudyError, match="cut short"):
-        datasets._on_all_cores(lambda number: None, items())
+        intake._on_all_cores(lambda number: None, items())
 
 
 def test_negatives_and_reduced_pictures(tmp_path):
@@ -565,6 +565,6 @@ def test_a_part_of_pki3_says_which_of_the_65_cells_it_lacks(tmp_path):
 
 
 def test_a_long_reading_shows_its_progress(cir, monkeypatch, capsys):
-    monkeypatch.setattr(datasets, "QUIET", 0)
+    monkeypatch.setattr(intake, "QUIET", 0)
     datasets.load("cir", cir, size=16)
     assert "reading cir" in (said := capsys.readouterr().out) and "48/48" in said and "images/s" in said

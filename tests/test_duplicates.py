@@ -15,6 +15,8 @@ def test_identical_groups(noise):
     noise[[7, 30]], noise[49] = noise[3], noise[11]
     assert duplicates.identical(noise) == [[3, 7, 30], [11, 49]]
     assert duplicates.identical(noise[:3]) == []
+    flat = np.zeros((2, 6), np.uint8)
+    assert duplicates.identical([flat, flat.reshape(3, 4), flat]) == [[0, 2]]
 
 
 def test_shared_images(noise):

@@ -344,3 +344,17 @@ def test_answers_that_say_nothing_are_right_by_chance_only():
     nothing, cells = np.full((len(labels), 24), -np.log(24)), np.repeat(np.arange(20), 46)
     for found in (karyotype.decode(nothing, cells), karyotype.read(nothing, cells)[0]):
         assert (found == labels).mean() < 0.1  # chance is about 1 in 23: 0.043, SD 0.007 over 920 images
+
+
+def test_one_cell_with_one_x_is_mostly_of_a_person_with_two():
+    """By hand: 46,XX lost either X, 46,XY its Y, or the person was born with 45,X; the images say the same of each."""
+    priors = karyotype.Priors()
+    lost = 0.5 * priors.lost / 46
+    weights = {"46,XX": 2 * lost, "46,XY": lost, "45,X": dict(priors.born)["45,X"]}
+    cells = np.repeat(["lost", "part", "trisomy"], [45, 30, 47])
+    scores = sure([*FEMALE[:-1], *FEMALE[:30], *FEMALE, 20], 20.0)
+    table = karyotype.constitution(scores, cells).set_index("cell")
+    assert table["constitution"].tolist() == ["46,XX", "?", "47,XX,+21"]
+    found = table["constitution_probability"]
+    assert found["lost"] == pytest.approx(weights["46,XX"] / sum(weights.values()), rel=0.01)
+    assert found["trisomy"] > 0.9 and np.isnan(found["part"])

@@ -207,9 +207,24 @@ def test_missing_cells_classes_and_rows_are_said(tmp_path):
     sheet = "file,label,cell\na.png,1,c1\nsub/b.png,2,\n"
     rows, remarks = own.index(write(tmp_path / "set", FILES | {"s.csv": sheet.encode()}), "s.csv")
     assert [row[3:] for row in rows] == [(None, None)] * 2
-    assert "cells are not known for 1 images, so for none" in remarks
+    assert "cells are not known for 1 images, so for none: no karyotypes, and no folds by cell" in remarks
     assert "files left out: 1 (such as c.PNG), of which images: 1" in remarks
     assert any("no image of class 3" in remark and remark.endswith("X, Y") for remark in remarks)
+
+
+@pytest.mark.parametrize("blank", ["", "NA", "n/a", "-"])
+def test_what_stands_for_an_unknown_patient(tmp_path, blank):
+    sheet = f"file,label,cell,patient\na.png,1,c1,{blank}\nc.PNG,2,c1,p1\n"
+    rows, remarks = own.index(write(tmp_path / "set", FILES | {"s.csv": sheet.encode()}), "s.csv")
+    assert [row[3:] for row in rows] == [("c1", None)] * 2
+    assert "patients are not known for 1 images, so for none: folds by patient then mean folds by cell" in remarks
+
+
+def test_capitals_make_no_second_cell(tmp_path):
+    sheet = "file,label,cell,patient\na.png,1,Zelle 5,p1\nsub/b.png,2,ZELLE 5,P1\nc.PNG,2,zelle 6,p1\n"
+    rows, remarks = own.index(write(tmp_path / "set", FILES | {"s.csv": sheet.encode()}), "s.csv")
+    assert sorted(row[3:] for row in rows) == [("Zelle 5", "p1"), ("Zelle 5", "p1"), ("zelle 6", "p1")]
+    assert "cells whose names differ only in capitals are taken as one: 'Zelle 5' and 'ZELLE 5'" in remarks
 
 
 BAD_SHEETS = {
@@ -356,6 +371,41 @@ def test_new_leaves_nothing_behind_for_a_folder_that_cannot_be_read(tmp_path, ow
         with pytest.raises(SystemExit, match="not there"):
             datasets.main(["new", str(tmp_path / name)])
     assert list(own_parameters.iterdir()) == []
+
+
+def test_new_decodes_all_and_lists_what_it_refuses(tmp_path, own_parameters):
+    good = {"1/a.png": picture(1), "2/b.png": picture(2)}
+    place = write(tmp_path / "set", good | {f"2/bad{n}.png": b"text" for n in range(7)})
+    with pytest.raises(SystemExit) as caught:
+        datasets.main(["new", str(place)])
+    message = str(caught.value)
+    assert message.count("not an image (text)") == 5 and "2/bad4.png" in message and "2/bad5.png" not in message
+    assert "In all 7 such among 9 images" in message and list(own_parameters.iterdir()) == []
+
+
+def test_copies_are_said_and_one_under_two_classes_is_refused(tmp_path, own_parameters, capsys):
+    place = write(tmp_path / "set", {"1/a.png": picture(1), "1/copy.png": picture(1), "2/b.png": picture(2)})
+    datasets.main(["new", str(place)])
+    words = "copies, pixel by pixel, of other images: 1 (such as 1/copy.png of 1/a.png); delete them"
+    assert words in capsys.readouterr().out and words in datasets.load("set", size=10).report
+    write(place, {"X/c.png": picture(1)})
+    (own_parameters / "set.yaml").rename(own_parameters / "other.yaml")
+    with pytest.raises(SystemExit, match=r"1/a\.png and X/c\.png are the same image, of class 1 and class X"):
+        datasets.main(["new", str(place)])
+    with pytest.raises(StudyError, match=r"1/a\.png and X/c\.png are the same image"):
+        datasets.load("other", size=10)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("s.csv", b"Datei;Klasse\na.png;1\n", r"^\S+/s\.csv: its columns are 'Datei;Klasse', wanted are file, label"),
+        ("Mappe.xlsx", b"PK", r"^\S+/Mappe\.xlsx: is a workbook, which is not read; save it as CSV"),
+    ],
+)
+def test_new_begins_with_what_is_wrong_with_the_sheet(tmp_path, own_parameters, file, content, words):
+    with pytest.raises(SystemExit, match=words):
+        datasets.main(["new", str(write(tmp_path / "set", FILES | {file: content}))])
 
 
 # Pki-3 in other clothes

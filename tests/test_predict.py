@@ -1,9 +1,9 @@
 """Prediction of one's own images: a tiny run's networks, folders and sheets as people have them, what is written."""
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -127,8 +127,14 @@ def test_a_folder_becomes_tables_and_karyograms(run, folder, tmp_path, capsys):
         for ending in (".png", "_grad_cam.png"):
             assert np.ptp(np.array(Image.open(tmp_path / "out" / f"{cell}{ending}").convert("L"))) > 100
         assert predict.PURPOSE in (tmp_path / "out" / f"{cell}.svg").read_text()
-    assert (table["use"] == predict.PURPOSE).all() and (calls["use"] == predict.PURPOSE).all()
-    assert predict.PURPOSE in capsys.readouterr().out
+        assert "a structural rearrangement" in (tmp_path / "out" / f"{cell}.svg").read_text()
+    use = f"{predict.PURPOSE}; network trained on drawings, says nothing of real chromosomes"  # as this run's was
+    assert (table["use"] == use).all() and (calls["use"] == use).all()
+    assert use in capsys.readouterr().out and use in (tmp_path / "out" / "cell01.svg").read_text()
+    log_probabilities = predict.predict(run, *predict.read_folder(folder)[1:3])[metrics.LOGITS].to_numpy()
+    expected = karyotype.constitution(log_probabilities, table["cell"])
+    assert calls["constitution"].tolist() == expected["constitution"].tolist()
+    assert calls["remark"].isna().all()
 
 
 def test_no_picture_is_written_over_another_and_none_stays_of_an_earlier_call(run, folder, tmp_path):
@@ -200,14 +206,29 @@ def test_negatives_are_said(run, folder, tmp_path, capsys):
     """Quinacrine shines in the dark: the drawings have a black ground, their negatives a white one."""
     for negative in (False, True):
         predict.write(predict.Predictor(run), folder, tmp_path / "out")
-        words = "most images are dark on light, in Q-band they are light on dark: invert them"
+        words = "cell01, cell02: 46 of 46 images are dark on light, in Q-band they are light on dark: invert them"
         assert (words in capsys.readouterr().out) is negative
         for file in folder.rglob("*.png"):
             Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
-    used = json.loads((run / "run.json").read_text())
-    unknown = used | {"parameters": used["parameters"] | {"q_band": "a_set_that_was_here_once"}}
-    (tmp_path / "run.json").write_text(json.dumps(unknown))
-    assert predict._other_ground(tmp_path, [np.full((9, 9), 255, np.uint8)]) == []
+    light = np.full((9, 9), 255, np.uint8)
+    other, words = predict._other_ground("a_set_that_was_here_once", [light], None)
+    assert not other.any() and words == {}
+
+
+def test_a_cell_of_two_grounds_is_named_and_never_sure(run, drawn, monkeypatch):
+    """Three negatives among 92 pictures, all of one cell; the network is one that knows every class."""
+    pictures, labels, cells = list(drawn[0][:92]), drawn[1][:92], drawn[2][:92]
+    pictures[50:53] = [255 - picture for picture in pictures[50:53]]
+    certain = np.log(np.full((92, 24), 1e-9))
+    certain[np.arange(92), labels] = 0
+    monkeypatch.setattr(predict.Predictor, "log_probabilities", lambda *_: certain)
+    table, calls, remarks = predict._predict(predict.Predictor(run, [0]), pictures, np.array(cells), None)
+    assert calls["sure"].tolist() == [True, False] and calls["remark"].iloc[0] == ""
+    words = "3 of 46 images are dark on light, in Q-band they are light on dark: invert them, or expect wrong classes"
+    assert remarks == [f"{cells[50]}: {words}"] and calls["remark"].iloc[1] == words
+    assert table["unsure"][50:53].all() and not table["unsure"][:46].any()
+    other, said = predict._other_ground("a_set_that_was_here_once", pictures, cells)
+    assert np.flatnonzero(other).tolist() == [50, 51, 52] and "the others are light on dark" in said[cells[50]]
 
 
 @pytest.mark.parametrize("n", [30, 92])
@@ -218,7 +239,9 @@ def test_what_is_no_single_cell_is_said(run, drawn, tmp_path, n, capsys):
         Image.fromarray(picture).save(place / f"{number}.tif")
     (calls,) = predict.write(predict.Predictor(run, [0]), place, tmp_path / "out").to_dict("records")
     assert calls["karyotype"] == "?" and not calls["sure"]
-    assert f"one: {n} images, where one cell has 46" in capsys.readouterr().out
+    words = f"{n} images, outside 44 to 48: not called (part of a cell, two cells in one folder, polyploidy)"
+    assert f"one: {words}" in capsys.readouterr().out and calls["remark"] == words
+    assert words[:50] in (tmp_path / "out" / "one.svg").read_text() and calls["constitution"] == "?"
 
 
 def test_an_archive_whatever_the_capitals_of_its_name(folder):
@@ -287,6 +310,93 @@ def test_an_image_that_shows_nothing_is_refused(folder, size):
     Image.new("L", size, 255).save(folder / "cell02" / "blank.png")
     with pytest.raises(StudyError, match=r"1 images show nothing but one grey, such as cell02/blank\.png\. Remove"):
         predict.read_folder(folder)
+
+
+def test_an_image_twice_in_a_cell_is_refused(folder):
+    """Copied by a file manager, or saved in another format; a copy in another cell is said."""
+    original = folder / "cell01" / "cell01_21a.png"
+    Image.open(original).save(folder / "cell02" / "strayed.png")
+    assert predict.read_folder(folder)[3] == [
+        "copies, pixel by pixel, of other images: 1 (such as cell02/strayed.png of cell01/cell01_21a.png); delete them"
+    ]
+    Image.open(original).convert("RGB").save(folder / "cell01" / "copy.bmp")
+    with pytest.raises(StudyError, match=r"cell01/cell01_21a\.png and cell01/copy\.bmp are the same image.*Delete one"):
+        predict.read_folder(folder)
+
+
+def test_class_folders_with_many_images_tell_no_cells(folder):
+    for name, number in (("cell01", "1"), ("cell02", "2")):
+        (folder / name).rename(folder / number)
+    _, _, cells, remarks = predict.read_folder(folder)
+    assert cells is None and "folders named as classes (1, 2) tell no cells; where they are cells, rename" in remarks[0]
+    (folder / "patient").mkdir()
+    for number in "12":
+        (folder / number).rename(folder / "patient" / f"cell {number}")
+    assert set(predict.read_folder(folder)[2]) == {"patient/cell 1", "patient/cell 2"}
+
+
+def test_how_images_were_read_is_said(folder):
+    file = folder / "cell01" / "cell01_1a.png"
+    Image.open(file).convert("RGB").save(file)
+    assert predict.read_folder(folder)[3] == ["images stored as RGB and read as grey: 1"]
+
+
+def test_results_go_neither_among_the_images_nor_among_others_results(run, folder, tmp_path):
+    predictor = predict.Predictor(run, [0])
+    for out in (folder, folder / "cell01", folder / "new" / "out"):
+        with pytest.raises(StudyError, match=f"{out}: lies in the folder of the images, {folder}"):
+            predict.write(predictor, folder, out)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "predictions.csv").write_text("mine")
+    with pytest.raises(StudyError, match=r"theirs: holds predictions\.csv or karyotypes\.csv, but no source\.txt"):
+        predict.write(predictor, folder, tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "predictions.csv").read_text() == "mine"
+
+
+def test_sheets_of_one_name_go_to_folders_of_their_own(tmp_path):
+    assert predict._out_name(tmp_path / "january" / "Tabelle.csv") == "january_Tabelle"
+    (tmp_path / "june").mkdir()
+    assert predict._out_name(tmp_path / "june") == "june"
+
+
+@pytest.mark.parametrize("ending", ["xlsx", "XLS", "ods"])
+def test_a_workbook_is_to_be_saved_as_csv(tmp_path, ending):
+    (tmp_path / f"cells.{ending}").write_bytes(b"PK")
+    with pytest.raises(StudyError, match=r"is a workbook, which is not read\. Save it as CSV"):
+        predict.read_folder(tmp_path / f"cells.{ending}")
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("46,XX", set()),
+        ("46,XY", set()),
+        ("47,XY,+21", {"21"}),
+        ("46,XX,+3,-17", {"3", "17"}),
+        ("45,X", {"X", "Y"}),
+        ("47,XXY", {"X", "Y"}),
+        ("44,?", {"X", "Y"}),
+        ("?", set()),
+    ],
+)
+def test_what_makes_a_karyotype_abnormal(text, classes):
+    assert {CLASSES[place] for place in np.flatnonzero(predict._abnormal(text))} == classes
+
+
+def test_images_of_an_abnormal_class_are_framed_and_no_others(run, drawn, tmp_path, monkeypatch):
+    """A cell with a third 21: the frames' blue, of which a normal cell has none."""
+    pictures, labels, cells = drawn[0][:47], [*drawn[1][:46], 20], ["a"] * 47
+    table = pd.DataFrame({"cell": cells, "decoded": [CLASSES[label] for label in labels], "unsure": False})
+    blue = [round(255 * part) for part in predict._colours()[1]]
+    monkeypatch.setattr(predict, "_save", lambda *_: None)
+    predictor = predict.Predictor(run, [0])
+    for karyotype_, expected in (("47,XX,+21", 20), ("46,XX", None)):
+        laid = []
+        monkeypatch.setattr("chromolib.figures.laid_out", lambda crops, *_, laid=laid: laid.extend(crops))
+        values = {"cell": "a", "n_images": 47, "sure": True, "log_odds": 9.0, "runner_up": "?", "karyotype": karyotype_}
+        predict._draw(predictor, SimpleNamespace(**values), table, pictures, tmp_path)
+        framed = [index for index, crop in enumerate(laid) if crop.ndim == 3 and crop[0, 0].tolist() == blue]
+        assert framed == [index for index, label in enumerate(labels) if label == expected]
 
 
 def test_other_files_are_named_and_left_out(folder):
