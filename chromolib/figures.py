@@ -779,20 +779,20 @@ def curve(points):
 
     points: as of `second_step.curve`, those of several baselines below each other.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    height = 4.1
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, height))
     cells = points["cells"].unique()
     right.axhline(0, color="0.6", linewidth=1)
     for number, (baseline, rows) in enumerate(points.groupby("baseline", sort=False)):
-        style = {"color": _colour(baseline)}
-        left.plot(rows["cells"], rows["before"], "sD^v"[number % 4] + "-", label=baseline, **style)
-        style |= {"fmt": "sD^v"[number % 4], "capsize": 4, "label": f"over {baseline}"}
-        _points(right, rows["cells"], rows["pooled_gain"], rows[["pooled_low", "pooled_high"]], **style)
+        mark, colour = "sD^v"[number % 4], _colour(baseline)
+        left.plot(rows["cells"], rows["before"], f"{mark}-", color=colour, label=baseline)
+        spans = rows[["pooled_low", "pooled_high"]]
+        _points(right, rows["cells"], rows["pooled_gain"], spans, fmt=mark, color=colour, capsize=4)
     first = points.drop_duplicates("cells")
     left.plot(first["cells"], first["after"], "o-", color=_colour("two_step"), label="two_step")
     for axis in (left, right):
         axis.set_xscale("log", base=2)
         axis.set(xticks=cells, xticklabels=cells, xlabel="cells learned from")
-        axis.legend()
     left.set_ylabel("Macro-F1 (%)")
-    right.set_ylabel("gain of two_step (points)")
-    return _finish(figure)
+    right.set_ylabel("gain of two_step over each (points)")
+    return _with_legend_below(figure, [left], height, columns=4)
