@@ -99,8 +99,7 @@ class Run:
         """Go on where this very run was interrupted; StudyError in another's folder, or if it would end as before."""
         known = {"digest": self.data.digest, "parent": self._parent_record()}
         session, mine = self._session(), parameters.of_run(self.settings) | known
-        if (there := session.get("of")) is not None:
-            there = parameters.of_run(there)  # it may be from before a parameter was there
+        there = session.get("of") and parameters.of_run(session["of"])  # it may be from before a parameter was there
         if there != mine:
             if "diverged" not in session and (self._table("folds.csv").size or any(self.path.glob("resume/fold*.pt"))):
                 _check_same(self.path, there, mine)

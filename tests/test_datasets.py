@@ -5,8 +5,10 @@ import io
 import shutil
 import struct
 import tarfile
+import threading
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -371,6 +373,24 @@ def test_a_damaged_cache_is_made_anew(cir, own_cache, damage):
     if what != "gone":
         path.write_bytes(kept)
     np.testing.assert_array_equal(datasets.load("cir", cir, size=16).images, expected)
+
+
+def test_jobs_that_start_together_build_the_cache_once(cir, monkeypatch):
+    """Both have found no cache before either begins to build: what one has opened must not be replaced by the other."""
+    opened, build, built, together = datasets._open, datasets._build, [], threading.Barrier(2)
+    looked = threading.local()
+
+    def look(*arguments):
+        if not hasattr(looked, "once"):
+            looked.once = together.wait(60)
+            raise FileNotFoundError("not there yet")
+        return opened(*arguments)
+
+    monkeypatch.setattr(datasets, "_open", look)
+    monkeypatch.setattr(datasets, "_build", lambda *arguments: built.append(1) or build(*arguments))
+    with ThreadPoolExecutor(2) as jobs:
+        first, second = jobs.map(lambda _: datasets.load("cir", cir, size=16), range(2))
+    assert built == [1] and first.digest == second.digest
 
 
 def test_a_cache_that_cannot_be_written_is_only_a_warning(cir, tmp_path, monkeypatch):
