@@ -4,6 +4,7 @@
 # An interrupted study goes on where it was: finished runs are kept, and an unfinished one resumes at its last epoch.
 import ast
 import csv
+import functools
 import hashlib
 import signal
 import sys
@@ -66,6 +67,7 @@ def code(notebook):
     return ast.dump(ast.parse(parameters.source(notebook)))
 
 
+@functools.cache  # half a second of work, for each notebook
 def library():
     """Digest of the library, its networks and data sets, less comments. Tables follow it; a training, hours long, does not."""
     modules = sorted((paths.ROOT / "chromolib").glob("*.py"))
@@ -81,10 +83,9 @@ def settings(notebook, names):
     return values | {file.stem: parameters.load(file) for file in own}
 
 
-def read_beside(notebook):
-    """What a notebook that judges runs reads besides them: the paper's claims, the approaches, the coverage tables."""
-    if notebook < "03_training":
-        return []
+@functools.cache
+def read_beside():
+    """What the notebooks that judge runs read besides them: the paper's claims, the approaches, the coverage tables."""
     described = [paths.PARAMETERS / "claims.yaml", *sorted((paths.PARAMETERS / "approach").glob("*.yaml"))]
     coverage = sorted((paths.ROOT / "runs" / "reference" / "coverage").glob("*.csv"))
     return [parameters.load(file) for file in described] + [files.sha256(file) for file in coverage]
@@ -203,7 +204,7 @@ for notebook in TABLES:
             notebook=notebook,
             code=(code(notebook), library()),
             values=settings(notebook, FILES),
-            beside=read_beside(notebook),
+            beside=read_beside() if notebook > "03_training" else [],
             files=options(FILES) + shown(notebook),
         resources:
             gpu_slots=1,
