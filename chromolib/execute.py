@@ -17,6 +17,11 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+if "rfc3987_syntax" not in sys.modules:
+    # Papermill imports jsonschema, and that a grammar of web addresses if JupyterLab brought it: most of the time of a
+    # whole start. What is None is not imported, and jsonschema does without.
+    sys.modules["rfc3987_syntax"] = None
+
 import papermill
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec

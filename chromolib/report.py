@@ -21,7 +21,6 @@ from pathlib import Path
 
 import jinja2
 import matplotlib
-import nbformat
 import numpy as np
 import pandas as pd
 from PIL import Image, PngImagePlugin
@@ -323,6 +322,8 @@ def _plain(file):
 
     Its links to notebooks that were not run on this profile lead to the project's own.
     """
+    import nbformat  # takes seconds to import, and every notebook imports this module
+
     notebook = nbformat.read(file, as_version=4)
     few_colours(notebook)
     notebook.metadata.pop("papermill", None)
