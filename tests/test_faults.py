@@ -109,19 +109,26 @@ def study(tmp_path, notebooks):
     return Study(tmp_path, notebooks)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, notebooks):
+    """A study that ran to its end in one go, and the digest of its weights."""
+    study = Study(tmp_path_factory.mktemp("uninterrupted"), notebooks)
+    return study, study.finish()
+
+
 def gone(process):
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.fault(1)
-def test_a_kernel_killed_within_an_epoch_costs_that_epoch_and_no_bit(study, tmp_path, notebooks):
+def test_a_kernel_killed_within_an_epoch_costs_that_epoch_and_no_bit(study, uninterrupted):
     runner, kernel = study.start_and_wait_for_an_epoch()
     kernel.kill()
     output = runner.communicate()[0]
     assert runner.returncode == 1
     assert "the kernel was killed" in output
     assert not (study.path / "run.json").exists()
-    resumed, whole = study.finish(), Study(tmp_path / "whole", notebooks).finish()
+    resumed, (_, whole) = study.finish(), uninterrupted
     print(f"sha256 of the weights: killed and resumed {resumed}, uninterrupted {whole}")  # shown by pytest -rP
     assert resumed == whole
     record = runs.record(study.path)
@@ -129,8 +136,8 @@ def test_a_kernel_killed_within_an_epoch_costs_that_epoch_and_no_bit(study, tmp_
     assert files.sha256(study.path / "fold0.safetensors") == record["files"]["fold0.safetensors"]
 
 
-def test_run_all_again_shows_the_results_and_trains_nothing(study):
-    study.finish()
+def test_run_all_again_shows_the_results_and_trains_nothing(uninterrupted):
+    study, _ = uninterrupted
     kept = sorted(file for file in study.path.rglob("*") if file.is_file() and file.name != "training.ipynb")
     before = [(file, file.stat().st_mtime_ns, files.sha256(file)) for file in kept]
     study.finish()
