@@ -105,7 +105,7 @@ def speed(name, data, n, turns):
 def main(words=None):
     options = common.arguments(words)
     sizes, names = ({32: 32}, ["mobilenetv3_large"]) if options.quick else (IMAGES, TARGETS)
-    pairs = [(common.chromosomes("bioimlab", size), n) for size, n in sizes.items()]
+    pairs = [(common.chromosomes("synthetic_q" if options.quick else "bioimlab", size), n) for size, n in sizes.items()]
     rows = [row for data, n in pairs for name in names for row in speed(name, data, n, options.turns)]
     common.publish("training", rows, options.output, common.ratios)
 

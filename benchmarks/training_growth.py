@@ -27,7 +27,8 @@ def by_number(what, of, turns, numbers, work):
 def main(words=None):
     options = common.arguments(words)
     quick, turns = options.quick, options.turns
-    data, n = common.chromosomes("bioimlab", 32 if quick else 128), 32 if quick else 192
+    data = common.chromosomes("synthetic_q" if quick else "bioimlab", 32 if quick else 128)
+    n = 32 if quick else 192
     batches = [4, 8] if quick else [8, 16, 32, 64]
     numbers = [16, 32] if quick else [64, 128, 256, 512]
     folds = [1, 2] if quick else [1, 2, 4]
