@@ -37,10 +37,17 @@ def inner(labels, train, cells=None, by="image", seed=0, parts=5):
     labels, cells: (n,) as for `split`; train: indices into them. Returns (train, monitor), int64
     indices into the same arrays: one of `parts` equal parts of `train`, split like the folds
     themselves, becomes the monitor; more where a class has fewer images there than parts, or there
-    are fewer cells (a half where it has two). Raises as `split`.
+    are fewer cells (a half where it has two). Raises as `split`, and for a class with one image there.
     """
     train = np.asarray(train, np.int64)
     part_labels, part_cells = np.asarray(labels)[train], None if cells is None else np.asarray(cells)[train]
+    _check_labels(part_labels)
+    single = [CLASSES[label] for label in np.flatnonzero(np.bincount(part_labels) == 1)]
+    if single:
+        raise StudyError(
+            "select_on: inner needs two training images of each chromosome, one of them to choose the epoch, but in a "
+            f"fold there is one only of: {', '.join(single)}. Add images, or take another `select_on` in the profile."
+        )
     fewest = np.unique(part_labels, return_counts=True)[1].min(initial=parts)
     if by != "image" and part_cells is not None:
         fewest = min(fewest, len(np.unique(part_cells)))
@@ -66,10 +73,7 @@ def _check(labels, cells, n_folds, by):
         raise StudyError(f"folds by {by!r}: take one of {', '.join(BY)}")
     if not isinstance(n_folds, int | np.integer) or n_folds < 2:
         raise StudyError(f"n_folds: {n_folds!r} folds are not possible; take a whole number from 2 on")
-    if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "iu":
-        raise StudyError(f"labels: a list of whole numbers is needed, not {labels.shape} {labels.dtype}")
-    if labels.min() < 0 or labels.max() >= len(CLASSES):
-        raise StudyError(f"labels: {labels.min()} to {labels.max()}, but classes are 0 to {len(CLASSES) - 1}")
+    _check_labels(labels)
     counts = np.bincount(labels)
     small = [f"{CLASSES[label]} ({counts[label]})" for label in np.flatnonzero((counts > 0) & (counts < n_folds))]
     if small:
@@ -79,6 +83,13 @@ def _check(labels, cells, n_folds, by):
         )
     if by != "image":
         _check_groups(labels, cells, n_folds, by)
+
+
+def _check_labels(labels):
+    if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "iu":
+        raise StudyError(f"labels: a list of whole numbers is needed, not {labels.shape} {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= len(CLASSES):
+        raise StudyError(f"labels: {labels.min()} to {labels.max()}, but classes are 0 to {len(CLASSES) - 1}")
 
 
 def _check_groups(labels, cells, n_folds, by):

@@ -31,7 +31,7 @@ _COLUMNS = ("file", "label", "cell", "patient")
 _IMAGE = re.compile(r"\.(bmp|jpe?g|png|tiff?)$", re.IGNORECASE)
 SHEET = re.compile(r"\.(csv|tsv|txt)$", re.IGNORECASE)
 _WORKBOOK = re.compile(r"\.(xls[xmb]?|ods|numbers)$", re.IGNORECASE)
-_BLANK = {"", "-", "na", "n/a", "nan"}  # what stands for an unknown cell or patient
+_BLANK = {"", "-", "?", "na", "n/a", "nan", "none", "unknown", "unbekannt"}  # an unknown cell or patient
 _LABEL = re.compile(r"(?:(?:chromosome|chrom|chr|class|clase)[ _-]*)?(?:0*(\d+)(?:[.,]0+)?|([xy]))", re.IGNORECASE)
 _EXPECTED = (
     "Expected is <class>/<image>, <cell>/<class>/<image> or <patient>/<cell>/<class>/<image>; classes: 1 to 22, X, Y. "

@@ -117,6 +117,13 @@ def test_inner_takes_more_where_a_class_is_rare():
     assert len(kept) == len(monitor) == 21 and np.sum(labels[monitor] == 23) == 1
 
 
+def test_inner_needs_two_images_of_each_class():
+    labels = np.array([0] * 6 + [2] * 2)
+    with pytest.raises(StudyError, match=r"select_on: inner needs two .* one only of: 3\. Add images") as caught:
+        folds.inner(labels, np.arange(7))
+    assert "n_folds" not in str(caught.value)
+
+
 def test_inner_takes_more_where_cells_are_few():
     labels, cells = np.tile(np.repeat(np.arange(22), 2), 3), np.repeat(["a", "b", "c"], 44)
     kept, monitor = folds.inner(labels, np.arange(len(labels)), cells, "cell", parts=10)

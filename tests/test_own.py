@@ -212,7 +212,7 @@ def test_missing_cells_classes_and_rows_are_said(tmp_path):
     assert any("no image of class 3" in remark and remark.endswith("X, Y") for remark in remarks)
 
 
-@pytest.mark.parametrize("blank", ["", "NA", "n/a", "-"])
+@pytest.mark.parametrize("blank", ["", "NA", "n/a", "-", "?", "None", "Unknown", "unbekannt"])
 def test_what_stands_for_an_unknown_patient(tmp_path, blank):
     sheet = f"file,label,cell,patient\na.png,1,c1,{blank}\nc.PNG,2,c1,p1\n"
     rows, remarks = own.index(write(tmp_path / "set", FILES | {"s.csv": sheet.encode()}), "s.csv")
