@@ -88,7 +88,7 @@ def varied(results, tasks, architectures, draws=10_000, seed=0):
         for run in itertools.product(tasks, architectures, ["imagenet"]):
             row = dict(zip(("variation", "task", "architecture", "state"), (name, *run[:2], "not run"), strict=True))
             if run in found.predictions:
-                row |= {"state": "imagenet alone", "before": _score(found, *run)}
+                row |= {"state": "imagenet alone", "before": _score(found.predictions[run])}
                 if found.predictions is not first and run in first:
                     after, before = found.predictions[run], first[run]
                     pair = after, before[before["file"].isin(after["file"])]  # of one fold, where it alone was varied
@@ -110,28 +110,33 @@ def curve(by_cells, baseline="imagenet", draws=10_000, seed=0):
     """What two_step gains with few cells: the rows of `tables.gains`, with `cells`, the number learned from.
 
     by_cells: {number of cells: `runs.Results`}, all validated on the same folds; a number that lacks either approach
-    has no row. Each row also has the pooled Macro-F1 of both, in per cent, as `after` and `before`.
+    has no row. Each row also has the pooled Macro-F1 of both, in per cent, as `after` and `before`, the mean over its
+    seeds: of `found` and its `others`, where each has drawn cells of its own.
     """
     parts = []
     for cells, found in sorted(by_cells.items()):
-        part = tables.gains(found.scores, found.predictions, baseline, draws=draws, seed=seed).assign(cells=cells)
-        for name, approach in (("after", "two_step"), ("before", baseline)):
-            part[name] = [_score(found, row.task, row.architecture, approach) for row in part.itertuples()]
+        part = tables.gains(
+            found.scores, found.predictions, baseline, draws=draws, seed=seed, others=found.others
+        ).assign(cells=cells)
+        for row in part.itertuples():
+            pair = [(row.task, row.architecture, approach) for approach in ("two_step", baseline)]
+            levels = [[_score(predictions[run]) for run in pair] for predictions in found.seeds(pair)]
+            part.loc[row.Index, ["after", "before"]] = np.mean(levels, axis=0)
         parts.append(part)
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
-def _score(found, task, architecture, approach):
-    runs = found.predictions[task, architecture, approach]
-    return 100 * statistics.score_interval(runs, "macro_f1", None, n_boot=1).estimate
+def _score(predictions):
+    """The pooled Macro-F1 in per cent."""
+    return 100 * statistics.score_interval(predictions, "macro_f1", None, n_boot=1).estimate
 
 
 def slope(by_cells, task, architecture, baseline="imagenet", draws=10_000, seed=0):
     """How two_step's gain changes when the cells double: Interval with p, points a doubling, about these networks.
 
     The slope of the least-squares line of the gain on log2 of the number of cells. It is a weighted sum of the scores
-    of all runs, so the same cells or patients are drawn for all of them at once. StudyError where fewer than two
-    numbers of cells have both approaches.
+    of all runs, of the first seed, so the same cells or patients are drawn for all of them at once. StudyError where
+    fewer than two numbers of cells have both approaches.
     """
     pair = [(task, architecture, approach) for approach in ("two_step", baseline)]
     kept = [(n, found.predictions) for n, found in sorted(by_cells.items()) if set(pair) <= found.predictions.keys()]

@@ -16,6 +16,7 @@ VARIATIONS = {  # the end of the profile's name -> the parameters it may change
     "inner": {"select_on"},
     "cell_inner": {"folds_by", "select_on"},
 }
+_SEEDED = {"seed", "draw", "parent_profile"}  # of another seed: few cells are drawn anew, parents are its own
 
 
 def protocols(profile, tasks, architectures, approaches, folds):
@@ -42,7 +43,7 @@ def seeds(base, profile, numbers, tasks, architectures, approaches, folds):
     seeded = {first["parameters"]["seed"]: base}
     for number in numbers:
         seeded[number] = runs.results(f"{profile}_seed{number}", tasks, architectures, approaches, folds)
-        check(base, seeded[number], {"seed"})
+        check(base, seeded[number], _SEEDED)
         wrong = {record["parameters"]["seed"] for record in seeded[number].records.values()} - {number}
         if wrong:
             raise StudyError(f"{profile}_seed{number}: its runs have seed {min(wrong)}; train them with seed {number}")

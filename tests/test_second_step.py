@@ -157,6 +157,17 @@ def test_the_slope_is_that_of_least_squares(by_cells):
     assert interval.low < interval.estimate < interval.high
 
 
+def test_a_further_draw_of_cells_is_taken_where_it_has_both_approaches(by_cells):
+    other = results({"imagenet": 0.8, "two_step": 0.2}, ["g_band"])
+    lacking = results({"imagenet": 0.8}, ["g_band"])
+    seeded = {3: by_cells[3]._replace(others=(other, lacking)), 12: by_cells[12]._replace(others=(lacking,))}
+    points = second_step.curve(seeded, draws=200).set_index("cells")
+    assert points["seeds"].tolist() == [2, 1]
+    both = [found.predictions["g_band", NETWORK, "imagenet"] for found in (by_cells[3], other)]
+    assert points.loc[3, "before"] == pytest.approx(50 * sum(map(macro_f1, both)))
+    np.testing.assert_allclose(points["after"] - points["before"], points["pooled_gain"])
+
+
 def test_a_slope_needs_two_numbers_of_cells(by_cells):
     one = {3: by_cells[3], 12: results({"imagenet": 0.5}, ["g_band"])}
     assert second_step.curve(one, draws=100)["cells"].tolist() == [3]

@@ -64,7 +64,7 @@ def test_a_seed_profile_must_hold_its_seed():
 def test_a_profile_with_its_seeds():
     assert variations.with_seeds("m", [1, 2], *GRID).others == ()
     write("m")
-    write("m_seed2", seed=2)
+    write("m_seed2", seed=2, draw=2, parent_profile="n_seed2")  # draws cells anew, has its own parents
     found = variations.with_seeds("m", [1, 2], *GRID)  # seed 1 was not trained
     assert found.records[KEY]["parameters"]["seed"] == 0
     assert [other.records[KEY]["parameters"]["seed"] for other in found.others] == [2]
