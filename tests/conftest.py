@@ -83,6 +83,12 @@ def pytest_addoption(parser):
     parser.addoption("--faults", action="store_true", help="run the tests that inject a fault, and print their table")
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """A worker more than cores: some tests wait, for Slurm, a browser or a process that starts."""
+    return (yield) + 1
+
+
 def pytest_collection_modifyitems(config, items):
     for item in items:  # user properties travel with the reports, from xdist's workers too
         numbers = [number for mark in item.iter_markers("fault") for number in mark.args]
