@@ -105,6 +105,7 @@ def _write(folder, profile, notebooks, images):
         records.sort(key=lambda item: grid.index(item[0]) if item[0] in grid else len(grid))
     listed = [name for name, table in tables.items() if name != "claims" and len(table)]
     shown = browse.images(folder, records)
+    stopped = {names[2] for names, _ in records} & {after for _, after in _HELP}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -118,6 +119,7 @@ def _write(folder, profile, notebooks, images):
         records=records,
         versions=sorted({_versions(record) for _, record in records}),
         answer=answer(tables),
+        stopped=stopped,
         scores=tables.get("table2_performance", pd.DataFrame()).to_dict("records"),
         claims=tables.get("claims"),
         figures=_sorted([_figure(file) for file in files.matching(folder, "figures/*.png")], order),

@@ -104,7 +104,7 @@ UP, OPEN, DOWN = (2.04, 1.04, 3.04), (0.5, -0.5, 1.5), (-2.0, -3.0, -1.0)
             [(*Q, *UP), (*G, *UP), (*CONTROLS[0], *UP), (*CONTROLS[1], *OPEN)],
             "that it helps more than longer training is shown in part",
         ),
-        ([("q_band", "scratch", "imagenet", *UP)], "No answer: no network was trained both with the stop"),
+        ([("q_band", "scratch", "imagenet", *UP)], "this profile says nothing: no network was trained with it"),
     ],
 )
 def test_the_answer_follows_the_intervals(results, rows, words):
@@ -167,7 +167,17 @@ def test_a_profile_of_one_approach_shows_what_it_has_and_no_more(results):
 def test_many_networks_are_counted(results):
     three = [gains((*Q, *span)).assign(architecture=f"net{number}") for number, span in enumerate((UP, OPEN, DOWN))]
     report.save_table(pd.concat(three), "small", "gains")
-    assert "3 networks: on Q-band 1 of 3 networks gain, 1 lose, 1 are undecided (−2.0 to +2.0 points" in said(results)
+    words = "on Q-band of 3 networks 1 with a gain, 1 with a loss, 1 undecided (−2.0 to +2.0 points"
+    assert f"3 networks: {words}" in said(results)
+    report.save_table(pd.concat(three[:2]), "small", "gains")
+    assert "on Q-band <code>net0</code> +2.0 points" in said(results)
+    assert "a gain, and <code>net1</code> +0.5 points" in said(results)
+
+
+def test_what_no_notebook_makes_stands_last(results):
+    report.save_table(gains((*Q, *UP)), "small", "gains")
+    page = report.write("small").read_text()
+    assert page.index("<h3>04 statistics</h3>") < page.index("<h3>Other results</h3>") < page.index("Table 9: ")
 
 
 def test_a_table_of_an_older_version_and_a_broken_one_are_named(results):
