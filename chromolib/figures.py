@@ -347,8 +347,8 @@ def learning_curves(history, scores, adam_epochs):
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     for fold, rows in history.groupby("fold"):
         colour = PALETTE[fold % len(PALETTE)]
-        left.plot(rows["epoch"], rows["train_loss"], ":", color=colour, label=f"fold {fold}, training")
-        left.plot(rows["epoch"], rows["validation_loss"], color=colour, label=f"fold {fold}, validation")
+        left.plot(rows["epoch"], rows["train_loss"], ":", color=colour)
+        left.plot(rows["epoch"], rows["validation_loss"], color=colour)
         right.plot(rows["epoch"], 100 * rows["validation_accuracy"], color=colour, label=f"fold {fold}")
         best = rows.set_index("epoch").loc[scores.set_index("fold").loc[fold, "best_epoch"]]
         right.plot(best.name, 100 * best["validation_accuracy"], "o", color=colour)
@@ -357,7 +357,8 @@ def learning_curves(history, scores, adam_epochs):
     for axis in (left, right):
         axis.axvline(adam_epochs + 0.5, color="0.7", linewidth=1)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend()
+    left.set_title("dotted: training, solid: validation")
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1))  # a colour a fold, in both panels
     return _finish(figure)
 
 
