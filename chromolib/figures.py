@@ -49,6 +49,17 @@ def _panels(titles, height, width=4.9, **options):
     return figure, axes[0]
 
 
+def _difference_panels(tasks, names, height):
+    """A panel a task for differences in Macro-F1, a row a name from above, a line at none: the figure and its axes."""
+    width = 10 / len(tasks)
+    figure, axes = _panels([_words(task) for task in tasks], height, width, sharex=True, sharey=True)
+    for axis in axes:
+        axis.axvline(0, color="0.6", linewidth=1)
+        axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        axis.set_xlabel("difference in Macro-F1 (points)")
+    return figure, axes
+
+
 def _points(axis, x, y, spans, horizontal=False, **style):
     """Points with their intervals; `spans`: (n, 2), the ends of each."""
     lengths = np.abs(np.transpose(spans) - np.asarray(x if horizontal else y))  # (2, n)
@@ -435,8 +446,7 @@ def gain_by_size(gains, facts, tasks):
 
     Points of nearly equal size are moved sideways until their intervals can be told apart.
     """
-    shape = {"figsize": (10, 4.4 * len(tasks)), "squeeze": False, "sharex": True, "sharey": True}
-    figure, axes = plt.subplots(len(tasks), **shape)
+    figure, axes = plt.subplots(len(tasks), figsize=(10, 4.4 * len(tasks)), squeeze=False, sharex=True, sharey=True)
     size = np.log10(1e6 * facts.set_index("architecture")["parameters_millions"])
     titles = facts.set_index("architecture")["title"]
     margin = max(0.12, 0.5 - (size.max() - size.min()) / 2)
@@ -548,9 +558,8 @@ def grad_cam_cases(cases):
         _show(row[0], case.image, f"{case.title}\nclass {CLASSES[case.label]}")
         for axis, (approach, heat) in zip(row[1:], case.maps.items(), strict=True):
             said = case.answers[approach]
-            _show(axis, overlay(case.image, heat))
-            weight = "normal" if said == case.label else "bold"
-            axis.set_title(f"{approach}: {CLASSES[said]}", fontsize=10, fontweight=weight)
+            _show(axis, overlay(case.image, heat), f"{approach}: {CLASSES[said]}")
+            axis.title.set_fontweight("normal" if said == case.label else "bold")
     return _finish(figure)
 
 
@@ -687,7 +696,7 @@ def risk(panels):
             style = {"color": PALETTE[number % len(PALETTE)], "label": name, "drawstyle": "steps-post"}
             axis.plot(100 * table["coverage"], 100 * table["risk"], **style)
         axis.set(xlabel="answered, the surest first (%)", ylabel="of these wrong (%)", xlim=(0, 101), ylim=(0, None))
-    return _with_legend_below(figure, axes, height, columns=2)
+    return _with_legend_below(figure, columns=2)
 
 
 def hidden(normal, hidden, thresholds):
@@ -714,19 +723,15 @@ def second_step(table, tasks):
     Filled marks are about the approaches (several seeds), open ones about the networks of one seed.
     """
     names, networks = (list(dict.fromkeys(table[column])) for column in ("what", "architecture"))
-    titles, height = [_words(task) for task in tasks], 1.6 + 0.6 * len(names)
-    figure, axes = _panels(titles, height, width=10 / len(tasks), sharex=True, sharey=True)
+    figure, axes = _difference_panels(tasks, names, 1.6 + 0.6 * len(names))
     for axis, task in zip(axes, tasks, strict=True):
-        axis.axvline(0, color="0.6", linewidth=1)
         for (architecture, about), rows in table[table["task"] == task].groupby(["architecture", "about"], sort=False):
             number = networks.index(architecture)
             places = np.array([names.index(what) for what in rows["what"]]) + 0.2 * number
             look = {"fmt": "osDv"[number % 4], "color": PALETTE[number], "capsize": 4}
             look |= {"label": f"{architecture}, {about}"} | ({"mfc": "white"} if about == "these networks" else {})
             _points(axis, rows["pooled_gain"], places, rows[["pooled_low", "pooled_high"]], horizontal=True, **look)
-        axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-        axis.set_xlabel("difference in Macro-F1 (points)")
-    return _with_legend_below(figure, axes, height, columns=2)
+    return _with_legend_below(figure, columns=2)
 
 
 def varied(table, tasks):
@@ -745,10 +750,8 @@ def varied(table, tasks):
         "gain": ("the stop, over imagenet", _colour("imagenet")),
         "instead": ("the stop, over imagenet_double", _colour("imagenet_double")),
     }
-    titles, height = [_words(task) for task in tasks], 1.6 + 0.7 * len(names)
-    figure, axes = _panels(titles, height, width=10 / len(tasks), sharex=True, sharey=True)
+    figure, axes = _difference_panels(tasks, words, 1.6 + 0.7 * len(names))
     for axis, task in zip(axes, tasks, strict=True):
-        axis.axvline(0, color="0.6", linewidth=1)
         for number, (column, (label, colour)) in enumerate(series.items()):
             rows = table[(table["task"] == task) & table[column].notna()]
             if rows.empty:  # Matplotlib stumbles over no intervals
@@ -757,9 +760,7 @@ def varied(table, tasks):
             ends = rows[["low", "high"] if column == "gain" else [f"{column}_low", f"{column}_high"]]
             look = {"fmt": "soD"[number], "color": colour, "capsize": 4, "label": label}
             _points(axis, rows[column], places, ends, horizontal=True, **look)
-        axis.set(yticks=range(len(names)), yticklabels=words, ylim=(len(names) - 0.5, -0.5))
-        axis.set_xlabel("difference in Macro-F1 (points)")
-    return _with_legend_below(figure, axes, height, columns=3)
+    return _with_legend_below(figure, columns=3)
 
 
 def _seeds(numbers):
@@ -768,11 +769,11 @@ def _seeds(numbers):
     return f"(seeds: {', '.join(differing)})" if differing not in ([], ["1"]) else ""
 
 
-def _with_legend_below(figure, axes, height, columns):
+def _with_legend_below(figure, columns):
     """The finished figure, with one legend of all panels below them."""
-    marks = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    marks = {label: mark for axis in figure.axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(marks.values(), marks.keys(), loc="lower center", ncols=columns, fontsize=10)
-    return _finish(figure, rect=(0, 0.25 / height * -(-len(marks) // columns), 1, 1))
+    return _finish(figure, rect=(0, 0.25 / figure.get_figheight() * -(-len(marks) // columns), 1, 1))
 
 
 def curve(points):
@@ -780,8 +781,7 @@ def curve(points):
 
     points: as of `second_step.curve`, those of several baselines below each other.
     """
-    height = 4.1
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, height))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.1))
     cells = points["cells"].unique()
     right.axhline(0, color="0.6", linewidth=1)
     for number, (baseline, rows) in enumerate(points.groupby("baseline", sort=False)):
@@ -796,4 +796,4 @@ def curve(points):
         axis.set(xticks=cells, xticklabels=cells, xlabel="cells learned from")
     left.set_ylabel("Macro-F1 (%)")
     right.set_ylabel("gain of two_step over each (points)")
-    return _with_legend_below(figure, [left], height, columns=4)
+    return _with_legend_below(figure, columns=4)
