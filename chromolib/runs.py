@@ -205,11 +205,7 @@ class Results(NamedTuple):
 
 def results(profile, tasks, architectures, approaches, folds):
     """The `Results` of a profile, as far as they belong to the grid; empty where nothing is finished."""
-    scores = collect(paths.runs(), profile)
-    wanted = scores["fold"].isin(folds)
-    for name, values in zip(tables.RUN, (tasks, architectures, approaches), strict=True):
-        wanted &= scores[name].isin(values)
-    scores = tables.select(scores, tasks, architectures, approaches, folds) if wanted.any() else scores.iloc[:0]
+    scores = tables.of_grid(collect(paths.runs(), profile), tasks, architectures, approaches, folds)
     folders = {key: folder(profile, *key) for key in scores[tables.RUN].itertuples(index=False, name=None)}
     kept = {key: predictions(path) for key, path in folders.items()}
     kept = {key: table[table["fold"].isin(folds)] for key, table in kept.items()}

@@ -33,16 +33,21 @@ _METHODS = {  # of an interval for a gain: its columns, and the p to judge by wh
 
 
 def select(scores, tasks, architectures, approaches, folds):
-    """The rows of `scores` that belong to the grid, in the order of the grid; StudyError where there are none."""
-    grid = itertools.product(tasks, architectures, approaches, folds)
-    present = scores.set_index([*RUN, "fold"])
-    present = present.loc[[key for key in grid if key in present.index]].reset_index()
+    """As `of_grid`; StudyError where there are none."""
+    present = of_grid(scores, tasks, architectures, approaches, folds)
     if present.empty:
         raise StudyError(
             f"no finished run of {', '.join(architectures)} on {', '.join(tasks)} in this profile; train some first, "
             "or set profile, tasks, architectures, approaches and folds to those of runs that exist"
         )
     return present
+
+
+def of_grid(scores, tasks, architectures, approaches, folds):
+    """The rows of `scores` that belong to the grid, in the order of the grid."""
+    grid = itertools.product(tasks, architectures, approaches, folds)
+    present = scores.set_index([*RUN, "fold"])
+    return present.loc[[key for key in grid if key in present.index]].reset_index()
 
 
 def missing(scores, tasks, architectures, approaches, folds):
