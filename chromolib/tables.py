@@ -272,14 +272,11 @@ def _gain(names, seeds, draws, seed):
         corrected = statistics.corrected_t(differences, a["n_validation"].sum() / a["n_train"].sum())
     after, before = zip(*(tables for _, tables in seeds), strict=True)
     pooled = statistics.contrast([(by, [(1, after), (-1, before)])], "macro_f1", draws, seed=seed)
-    points = {"gain": differences.mean(), "sd": sd, "pooled_gain": pooled.estimate}
-    for name, interval in (("paper", paper), ("t", corrected), ("pooled", pooled)):
-        points |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
-    points["detectable"] = statistics.detectable(pooled)
-    row = dict(zip(("task", "architecture"), names, strict=True))
-    row |= {name: 100 * value for name, value in points.items()}
-    row |= {"n_folds": len(differences), "t_p": corrected.p, "pooled_p": pooled.p, "resampled": by or "image"}
-    return row | {"seeds": len(seeds), "about": about(len(seeds))}
+    row = dict(zip(("task", "architecture"), names, strict=True)) | {"n_folds": len(differences)}
+    row |= paper.points("paper") | corrected.points("t") | pooled.points("pooled")
+    row |= {"gain": 100 * differences.mean(), "sd": 100 * sd, "pooled_gain": 100 * pooled.estimate}
+    row |= {"t_p": corrected.p, "pooled_p": pooled.p, "detectable": 100 * statistics.detectable(pooled)}
+    return row | {"resampled": by or "image", "seeds": len(seeds), "about": about(len(seeds))}
 
 
 def about(n_seeds):
