@@ -18,8 +18,6 @@ PROTOCOLS = {  # name -> variation, and the prefix of its columns in folds.csv
     "cell-wise, last epoch": ("cell", "last_"),
     "cell-wise, inner selection": ("cell_inner", ""),
 }
-
-
 _CHOICES = {"validation": "best epoch", "inner": "inner selection", "last": "last epoch"}
 
 
@@ -29,13 +27,17 @@ def way(results):
     return f"{settings[0]['folds_by'] if settings else 'image'}-wise"
 
 
-def _named(base):
-    """`PROTOCOLS`, or those of a profile that is itself under another than the paper's: that, and its last epoch."""
+def _named(varied):
+    """The `runs.Results` and the prefix of each of `PROTOCOLS`, by name.
+
+    Of a profile that is itself under another than the paper's: that, and its last epoch.
+    """
+    base = varied[""]
     settings = next((record["parameters"] for record in base.records.values()), {})
     chosen = settings.get("select_on", "validation")
     if way(base) == "image-wise" and chosen == "validation":
-        return PROTOCOLS
-    return {f"{way(base)}, {_CHOICES['last']}": ("", "last_"), f"{way(base)}, {_CHOICES[chosen]}": ("", "")}
+        return {name: (varied[variation], prefix) for name, (variation, prefix) in PROTOCOLS.items()}
+    return {f"{way(base)}, {_CHOICES['last']}": (base, "last_"), f"{way(base)}, {_CHOICES[chosen]}": (base, "")}
 
 
 def scores(varied, tasks, architectures, approach, draws=10_000, seed=0):
@@ -49,13 +51,13 @@ def scores(varied, tasks, architectures, approach, draws=10_000, seed=0):
     over the folds of the images that were learned from. state: "run" or "not run".
     """
     rows = []
-    for task, architecture in itertools.product(tasks, architectures):
-        for protocol, (variation, prefix) in _named(varied[""]).items():
-            row = {"task": task, "architecture": architecture, "protocol": protocol, "state": "not run"}
-            key = (task, architecture, approach)
-            if key in varied[variation].records:
-                row |= _score(varied[variation], key, prefix, draws, seed) | {"state": "run"}
-            rows.append(row)
+    for task, architecture, named in itertools.product(tasks, architectures, _named(varied).items()):
+        protocol, (results, prefix) = named
+        row = {"task": task, "architecture": architecture, "protocol": protocol, "state": "not run"}
+        key = (task, architecture, approach)
+        if key in results.records:
+            row |= _score(results, key, prefix, draws, seed) | {"state": "run"}
+        rows.append(row)
     columns = ["task", "architecture", "protocol", "state", "n_folds", "n_train", "images", "cells", "resampled"]
     for name in ("macro_f1", "accuracy"):
         columns += [name, *intervals.columns(f"pooled_{name}")]
@@ -92,15 +94,13 @@ def changes(varied, tasks, architectures, approach, metric="macro_f1", draws=10_
     validated, by `statistics.paired_bootstrap`. A protocol that was not run has no row; NaN where
     predictions were not kept.
     """
-    rows = []
-    for task, architecture in itertools.product(tasks, architectures):
+    rows, base = [], varied[""]
+    for task, architecture, named in itertools.product(tasks, architectures, _named(varied).items()):
+        protocol, (results, prefix) = named
         key = (task, architecture, approach)
-        for protocol, (variation, prefix) in _named(varied[""]).items():
-            if (variation, prefix) == ("", ""):
-                continue
-            if key in varied[""].records and key in varied[variation].records:
-                start = {"task": task, "architecture": architecture, "protocol": protocol}
-                rows.append(start | _change(varied[""], varied[variation], key, prefix, metric, draws, seed))
+        if (results is not base or prefix) and key in base.records and key in results.records:
+            start = {"task": task, "architecture": architecture, "protocol": protocol}
+            rows.append(start | _change(base, results, key, prefix, metric, draws, seed))
     columns = ["task", "architecture", "protocol", "change", *intervals.columns("pooled_change"), "p"]
     columns += ["common_images", *intervals.columns("common_change")]
     return pd.DataFrame(rows).reindex(columns=columns)
