@@ -1,6 +1,7 @@
 """Every validation image of a profile with the answers of all approaches, for the report's page."""
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from scipy.special import softmax
 
@@ -35,20 +36,16 @@ def _answers(table):
 
 def _task(name, parts):
     """The images of all runs of a task, each once, and what each run said to them."""
-    about = {}
-    for _, table, _ in parts:
-        for row in table[["file", "cell", "fold", "label"]].itertuples(index=False):
-            about.setdefault(row.file, row)
-    cells = sorted({row.cell for row in about.values() if isinstance(row.cell, str)})
-    place = {cell: number for number, cell in enumerate(cells)}
+    about = pd.concat([table[["file", "cell", "fold", "label"]] for _, table, _ in parts]).drop_duplicates("file")
+    number, cells = pd.factorize(about["cell"], sort=True)  # -1: unknown
     return {
         "name": name,
-        "files": list(about),
-        "cells": cells,
-        "cell": [place.get(row.cell, -1) for row in about.values()],
-        "label": [int(row.label) for row in about.values()],
-        "fold": [int(row.fold) for row in about.values()],
-        "runs": [_run(*part, list(about)) for part in parts],
+        "files": about["file"].tolist(),
+        "cells": cells.tolist(),
+        "cell": number.tolist(),
+        "label": about["label"].tolist(),
+        "fold": about["fold"].tolist(),
+        "runs": [_run(*part, about["file"]) for part in parts],
     }
 
 
