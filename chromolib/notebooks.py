@@ -43,18 +43,10 @@ def strip(notebook, before):
     """
     notebook.metadata.get("language_info", {}).pop("version", None)
     kept = {cell.source: cell.outputs for cell in before.cells if TIMED in cell.metadata.get("tags", [])}
+    report.without_traces(notebook)
     for number, cell in enumerate(notebook.cells):
-        cell.metadata.pop("execution", None)
-        cell.metadata.pop("papermill", None)
         if cell.cell_type == "code":
-            cell.outputs = kept.get(cell.source) or [
-                _steady(output, number) for output in cell.outputs if _said(output)
-            ]
-
-
-def _said(output):
-    """Whether an output is the notebook's own, and not a remark of its kernel."""
-    return output.output_type != "stream" or "IPKernelApp" not in output.text
+            cell.outputs = kept.get(cell.source) or [_steady(output, number) for output in cell.outputs]
 
 
 def _steady(output, number):

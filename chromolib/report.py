@@ -328,9 +328,16 @@ def _plain(file):
 
     notebook = nbformat.read(file, as_version=4)
     few_colours(notebook)
+    without_traces(notebook)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.source = re.sub(r"(?<=\]\()\d\w+\.ipynb", lambda link: _beside(file, link[0]), cell.source)
+    return nbformat.writes(notebook) + "\n"
+
+
+def without_traces(notebook):
+    """Take the times of its execution, and what its kernel remarked, out of the cells of a notebook, in place."""
+    for cell in notebook.cells:
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
         for output in cell.get("outputs", []):
@@ -338,7 +345,6 @@ def _plain(file):
                 output.text = "".join(line for line in output.text.splitlines(True) if "IPKernelApp" not in line)
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
-    return nbformat.writes(notebook) + "\n"
 
 
 def main(arguments=None):
