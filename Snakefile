@@ -114,7 +114,7 @@ def options(files):
 
 def parent(wildcards):
     """The run on another task that a run begins from, if its approach has one."""
-    start = parameters.load(parameters.path("approach", wildcards.approach))
+    start = parameters.approach(wildcards.approach)
     if not start["parent"]:
         return []
     profile, task, approach = parameters.parent(STUDY | start | {"task": wildcards.task})
@@ -138,7 +138,7 @@ def need(column, wildcards):
 
 def stages(wildcards):
     """How often the approach of a training run goes through the steps of one."""
-    return parameters.load(parameters.path("approach", wildcards.approach)).get("stages", 1)
+    return parameters.approach(wildcards.approach).get("stages", 1)
 
 
 rule report:

@@ -21,12 +21,12 @@ def refuse_all(where, faults, total, ending):
 
 
 @contextmanager
-def ends_command():
-    """A decorator of a `main`: StudyError ends it with the message alone and exit status 1, Ctrl-C with 130."""
+def ends_command(word=""):
+    """A decorator of a `main`: StudyError ends it with its message, after `word`, and status 1, Ctrl-C with 130."""
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)  # as shells say it of SIGINT
     except StudyError as error:
-        sys.exit(str(error))
+        sys.exit(f"{word}: {error}" if word else str(error))

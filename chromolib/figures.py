@@ -588,8 +588,8 @@ def maps_on_drawings(checks):
 # ---------------------------------------------------------------------------------------------- 06 validity
 
 
-def protocols(table, metric="macro_f1"):
-    """Pooled score of each protocol with its 95 % interval, a panel a task and network; crosses are means of the folds.
+def protocols(table):
+    """Pooled Macro-F1 of each protocol with its 95 % interval, a panel a task and network; crosses: means of the folds.
 
     table: as of `protocols.scores`; what was not run keeps its row, empty.
     """
@@ -601,17 +601,17 @@ def protocols(table, metric="macro_f1"):
         axis.set_axis_off()
     for axis, ((task, name), rows) in zip(axes.flat, panels, strict=False):
         rows = rows.set_index("protocol").loc[names]
-        middle, *ends = (rows[f"pooled_{metric}{end}"].astype(float) for end in ("", "_low", "_high"))
+        middle, *ends = (rows[f"pooled_macro_f1{end}"].astype(float) for end in ("", "_low", "_high"))
         style = {"fmt": "o", "color": PALETTE[0], "label": "all predictions, with 95 % interval"}
         places = np.arange(len(names))
         _points(axis, middle, places, np.transpose(ends), horizontal=True, **style)
-        axis.plot(rows[metric].astype(float), places, "x", color="black", zorder=3, label="mean of the folds")
+        axis.plot(rows["macro_f1"].astype(float), places, "x", color="black", zorder=3, label="mean of the folds")
         for place in places[(rows["state"] != "run").to_numpy()]:
             axis.text(0.02, place, "not run", transform=axis.get_yaxis_transform(), va="center", color="0.4")
         axis.set_title(f"{_words(task)}, {name}", loc="left", fontsize=10)
         axis.set(yticks=places, yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     for axis in axes[-1]:
-        axis.set_xlabel("Macro-F1 (%)" if metric == "macro_f1" else "accuracy (%)")
+        axis.set_xlabel("Macro-F1 (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=2)
     return _finish(figure, rect=(0, 0, 1, 0.93))
 

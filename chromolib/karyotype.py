@@ -123,15 +123,15 @@ def constitutions(log_probabilities, cells, priors=None):
     return pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("cell")
 
 
-def constitution(log_probabilities, cells, priors=None):
+def constitution(log_probabilities, cells):
     """What the person is likeliest born with: DataFrame cell, constitution (ISCN), constitution_probability.
 
-    As `constitutions`, the probability being that among all of them by the priors. In a cell of 45
+    As `constitutions`, the probability being that among all of them by the default priors. In a cell of 45
     images that shows one X and no Y it is mostly that of 46,XX, of which one was lost in
     preparation. "?" and NaN for a cell with a number of images that no single cell has. Raises
     StudyError as `decode`.
     """
-    table = constitutions(log_probabilities, cells, priors)
+    table = constitutions(log_probabilities, cells)
     known = table.notna().all(axis=1)
     chances = softmax(table[known].to_numpy(), axis=1)  # (c, number of constitutions)
     rows = pd.DataFrame({"constitution": "?", "constitution_probability": np.nan}, index=table.index)

@@ -87,6 +87,11 @@ def load(*files):
     return values
 
 
+def approach(name):
+    """The values of the parameter file of an approach: dict of name to value."""
+    return load(path("approach", name))
+
+
 def of_profile(name, *further):
     """The defaults of all notebooks under the values of a profile, and of `further` parameter files."""
     return known() | load(*profile_files(name), *further)

@@ -7,7 +7,6 @@ python -m chromolib.plan paper --device "..."     takes the speeds that the comm
 import argparse
 import itertools
 import math
-import sys
 import time
 from dataclasses import replace
 from functools import cache
@@ -17,7 +16,7 @@ import pandas as pd
 import torch
 
 from chromolib import architectures, datasets, device, files, parameters, paths, provenance, slots, training
-from chromolib.errors import StudyError
+from chromolib.errors import StudyError, ends_command
 
 SPEEDS = paths.ROOT / "runs" / "reference" / "benchmarks" / "throughput.csv"
 _LEAST_SECONDS = 3.0  # of work that is measured
@@ -128,14 +127,13 @@ def _speed(settings, speeds):
     if found.empty:
         raise StudyError(f"{name} at {size} px: no speed measured; run the plan without --device on that machine first")
     rows = found.fillna(0).to_dict("records")
-    alike = [sum(row.get(key) == settings[key] for key in ("batch_size", "compiled")) for row in rows]
-    best = max(range(len(rows)), key=lambda number: (alike[number], number))
-    return {"starting": 0, "saving": 0} | rows[best]  # tables written before those were measured lack them
+    best = max(reversed(rows), key=lambda row: sum(row.get(key) == settings[key] for key in ("batch_size", "compiled")))
+    return {"starting": 0, "saving": 0} | best  # tables written before those were measured lack them
 
 
 def _training(task, approach, settings, speed):
     """Of one fold: images that pass through training, seconds of one worker, images that are validated."""
-    stages = parameters.load(parameters.path("approach", approach)).get("stages", 1)
+    stages = parameters.approach(approach).get("stages", 1)
     epochs = stages * (settings["adam_epochs"] + settings["sgd_epochs"])
     train, monitor, validation = _parts(_images(settings[task]), settings)
     trained = epochs * (settings["steps_per_epoch"] * settings["batch_size"] or train)
@@ -194,6 +192,7 @@ def _measured(profile, keep):
     return pd.DataFrame(rows)
 
 
+@ends_command("plan")
 def main(arguments=None):
     """Print the plan of a profile: a row per architecture, the sums, and what they rest on."""
     parser = argparse.ArgumentParser(prog="python -m chromolib.plan", description=__doc__.splitlines()[0])
@@ -201,13 +200,10 @@ def main(arguments=None):
     parser.add_argument("--device", help="take the speeds of this device from the committed table")
     parser.add_argument("--keep", action="store_true", help="put what is measured now into that table")
     given = parser.parse_args(arguments)
-    try:
-        if not given.device:
-            torch.set_num_threads(1)  # the graph gives each run one core
-        speeds = _kept(given.device) if given.device else _measured(given.profile, given.keep)
-        table = costs(given.profile, speeds)
-    except StudyError as error:
-        sys.exit(f"plan: {error}")
+    if not given.device:
+        torch.set_num_threads(1)  # the graph gives each run one core
+    speeds = _kept(given.device) if given.device else _measured(given.profile, given.keep)
+    table = costs(given.profile, speeds)
     print(table.to_string(index=False, float_format="{:.2f}".format))
     workers = 1 if given.device else len(slots.devices()) or provenance.cores()
     hours = table["hours"].sum()

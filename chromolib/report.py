@@ -26,7 +26,7 @@ import pandas as pd
 from PIL import Image, PngImagePlugin
 
 from chromolib import archives, browse, files, metrics, parameters, paths, runs
-from chromolib.errors import StudyError
+from chromolib.errors import StudyError, ends_command
 from chromolib.tables import RUN
 
 FORMATS = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time: equal files
@@ -347,15 +347,13 @@ def without_traces(notebook):
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
 
 
+@ends_command("report")
 def main(arguments=None):
     """`write PROFILE` or `publish PROFILE`: prints where the page, or the copy, lies."""
     words, actions = sys.argv[1:] if arguments is None else arguments, {"write": write, "publish": publish}
     if len(words) != 2 or words[0] not in actions:
         sys.exit("usage: python -m chromolib.report write|publish PROFILE")
-    try:
-        print(actions[words[0]](words[1]))
-    except StudyError as error:
-        sys.exit(f"report: {error}")
+    print(actions[words[0]](words[1]))
 
 
 if __name__ == "__main__":

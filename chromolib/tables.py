@@ -111,7 +111,7 @@ def _protocol(task, records):
 
 def _check_alike(which, settings, names):
     """StudyError where runs have other values of a parameter of these names, unless their approach sets it."""
-    own = {name: parameters.load(parameters.path("approach", name)) for name in parameters.names("approach")}
+    own = {name: parameters.approach(name) for name in parameters.names("approach")}
     for name in sorted(names):
         values = {str(setting.get(name)) for setting in settings if name not in own.get(setting["approach"], {})}
         if len(values) > 1:
@@ -189,19 +189,15 @@ def approaches(names, n_architectures, n_folds):
     rows = []
     for name in names:
         steps = _steps(name)
-        parent = _approach(name)["parent"]
+        parent = parameters.approach(name)["parent"]
         first = f"those of {parent} on the other staining" if parent else steps[0]
         rows.append((name, first, " → ".join(steps), len(steps) - 1, n_architectures * n_folds))
     return pd.DataFrame(rows, columns=["approach", "first_weights", "steps", "trainings", "trainings_per_task"])
 
 
-def _approach(name):
-    return parameters.load(parameters.path("approach", name))
-
-
 def _steps(name):
     """The way of an approach, as a list of words from the first weights to the target."""
-    values = _approach(name)
+    values = parameters.approach(name)
     if values["start"] != "parent":
         return [{"random": "random weights", "imagenet": "ImageNet"}[values["start"]], "target staining"]
     return [*_steps(values["parent"].rpartition("/")[2])[:-1], "other staining", "target staining"]

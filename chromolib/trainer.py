@@ -47,7 +47,7 @@ def ensure(settings, root=None, report=None):
         if settings["start"] == "parent":
             _, task, approach = parameters.parent(settings)
             if not settings["parent_profile"]:
-                ensure(settings | parameters.load(parameters.path("approach", approach)) | {"task": task}, root)
+                ensure(settings | parameters.approach(approach) | {"task": task}, root)
         run = Run(settings, root)
         for fold in settings["folds"]:
             run.train(fold, report)
