@@ -424,15 +424,12 @@ def performance(scores, names, tasks):
     height = 1.2 + 0.32 * len(names) * len(approaches)
     figure, axes = plt.subplots(1, len(tasks), figsize=(10, height), sharex=True, sharey=True, squeeze=False)
     for axis, task in zip(axes.flat, tasks, strict=True):
-        rows = scores[scores["task"] == task]
-        for number, approach in enumerate(approaches):
-            colour = _colour(approach)
-            for row, name in enumerate(names):
-                chosen = (rows["approach"] == approach) & (rows["architecture"] == name)
-                values = 100 * rows.loc[chosen, "macro_f1"]
-                y = row + 0.8 * ((number + 0.5) / len(approaches) - 0.5)
-                axis.plot(values, [y] * len(values), "o", color=colour, markersize=5, alpha=0.7)
-                axis.plot([values.mean()], [y], "|", color=colour, markersize=15, markeredgewidth=2.5)
+        rows = scores[(scores["task"] == task) & scores["architecture"].isin(names)]
+        for (approach, name), run in rows.groupby(["approach", "architecture"], sort=False):
+            values, colour = 100 * run["macro_f1"], _colour(approach)
+            y = list(names).index(name) + 0.8 * ((approaches.index(approach) + 0.5) / len(approaches) - 0.5)
+            axis.plot(values, [y] * len(values), "o", color=colour, markersize=5, alpha=0.7)
+            axis.plot([values.mean()], [y], "|", color=colour, markersize=15, markeredgewidth=2.5)
         axis.set(title=_words(task), xlabel="Macro-F1 (%)")
         axis.set_yticks(range(len(names)), names.values())
     axes[0, 0].set_ylim(len(names) - 0.45, -0.55)  # the first network on top
