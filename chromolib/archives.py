@@ -23,11 +23,13 @@ SUFFIXES = (".zip", *_TARS)
 PACKED = re.compile(  # the end of a name of anything that wants unpacking, of which only SUFFIXES are read here
     r"\.(zip|zipx|z\d\d|rar|r\d\d|7z|t?zst|t?lz4?|lzma|arj|cab|iso|dmg|tar|t?gz|t?xz|t?bz2?)(\.\d{3})?$", re.IGNORECASE
 )
+_LEFT_BEHIND = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN")  # hidden; macOS, a NAS of Synology (thumbnails), Windows
 MAX_MEMBERS = 500_000  # [ours] the largest known set has 28,136 files
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 16 * 2**30
 MAX_OVERHEAD_BYTES = 16 * 2**20  # of a tar's headers before a member, which are read whole, and of its end
 
+_UNPACK = "Unpack it first, and keep the folder in its place"
 _OPENERS = {gzip.open: b"\x1f\x8b", lzma.open: b"\xfd7zXZ\0", bz2.open: b"BZh"}
 _OTHERS = {"RAR": b"Rar!", "7-Zip": b"7z\xbc\xaf", "Zstandard": b"\x28\xb5\x2f\xfd"}
 _DAMAGE = (
@@ -42,14 +44,17 @@ def members(path, wanted=lambda name: True):
     name: str, relative, with "/", and with \\x.. for what is no UTF-8; content: bytes. A tar or zip
     inside is entered, one level deep; its members are called `<archive>/<member>`. Order is that of
     the archive, or sorted for a folder. Raises StudyError for a folder that cannot be read, a name
-    with ".." or an absolute one, a link or a device in an archive, an encrypted member, too many or
-    too large ones (limits above), and for an archive that is none, is cut short or damaged, or
-    packed in a way that Python cannot read.
+    with ".." or an absolute one, a name that is there twice, a link or a device in an archive, an
+    encrypted member, too many or too large ones (limits above), and for an archive that is none, is
+    cut short or damaged, or packed in a way that Python cannot read.
     """
-    path, n_members, n_bytes = Path(path), 0, 0
+    path, seen, n_bytes = Path(path), set(), 0
     for name, size, read in _all(path):
-        n_members, n_bytes = n_members + 1, n_bytes + size  # as a bomb is known only by what it unpacks to
-        if n_members > MAX_MEMBERS or n_bytes > MAX_TOTAL_BYTES:
+        if name in seen:  # as where a file was added again to an archive: which one is meant, nobody can tell
+            raise StudyError(f"{path}: {name!r} is in it twice. {_UNPACK}")
+        seen.add(name)
+        n_bytes += size
+        if len(seen) > MAX_MEMBERS or n_bytes > MAX_TOTAL_BYTES:  # a bomb is known only by what it unpacks to
             limits = f"{MAX_MEMBERS:,} members or {MAX_TOTAL_BYTES / 2**30:.0f} GiB in all"
             raise _refused(path, name, f"goes beyond {limits}")
         if read and wanted(name):
@@ -61,7 +66,7 @@ def names(path):
     found = []
     for _ in members(path, found.append):  # which wants none of them
         pass
-    return [name for name in found if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))]
+    return [name for name in found if not any(part.startswith(_LEFT_BEHIND) for part in name.split("/"))]
 
 
 def files_below(folder):
@@ -130,7 +135,7 @@ def _zip_entries(stream, path):
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _refused(path, entry.filename, "is a link or a device")
             if entry.flag_bits & 1:
-                raise _refused(path, entry.filename, "is encrypted")
+                raise StudyError(f"{path}: member {entry.filename!r} is encrypted. {_UNPACK}")
             if not entry.filename.endswith(("/", "\\")):
                 yield name, entry.file_size, partial(archive.open, entry)
 
@@ -233,14 +238,14 @@ def _diagnosis(path, error):
     if isinstance(error, PermissionError):
         return "cannot be opened. Give yourself the right to read it"
     if isinstance(error, NotImplementedError):
-        return "is packed in a way that Python cannot read. Unpack it first, and keep the folder in its place"
+        return f"is packed in a way that Python cannot read. {_UNPACK}"
     try:
         with open(path, "rb") as file:
             start = file.read(512)
     except OSError:
         start = b"?"
     if kind := files.kind(start, _OTHERS):
-        return f"is a {kind} archive, which is not read here. Unpack it first, and keep the folder in its place"
+        return f"is a {kind} archive, which is not read here. {_UNPACK}"
     if other := files.kind(start.lstrip().lower(), files.IN_PLACE):
         what = f"is {other} in place of the archive"
     else:

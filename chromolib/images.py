@@ -16,6 +16,7 @@ FORMATS = ("BMP", "JPEG", "PNG", "TIFF")  # Pillow knows many more, some of whic
 _NOT_READ = {  # beginnings of files that look like images elsewhere
     "a TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "a GIF": b"GIF8",
+    "a WebP": b"RIFF",
     "a telephone's HEIC": tuple(bytes([0, 0, 0, size]) + b"ftyp" for size in range(16, 64)),
     "a JPEG 2000": b"\0\0\0\x0cjP  ",
     "a microscope's CZI": b"ZISRAWFILE",
@@ -45,6 +46,8 @@ def read_with_remarks(data, name):
     if not data:
         raise StudyError(f"{name}: the file is empty. Copy it again from its source.")
     try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            picture.verify()  # the checksums of a PNG, at which load() does not look
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check(picture, name)
             remarks = _remarks(picture) + (_settle_tags(picture, name) if picture.format == "TIFF" else ())
@@ -181,6 +184,9 @@ def _settle_tags(picture, name):
         "signed numbers (SampleFormat)": set(tags.get(tiff.SAMPLEFORMAT, (1,))) != {1},
         "less than 8 bits (BitsPerSample)": set(tags.get(tiff.BITSPERSAMPLE, (1,))) & {2, 4},
         "no word on whether 0 is black (PhotometricInterpretation)": tiff.PHOTOMETRIC_INTERPRETATION not in tags,
+        "a small copy of a picture that is not read (SubIFDs)": tiff.SUBIFD in tags
+        and tags.get(ExifTags.Base.NewSubfileType, 0) & 1,
+        "a palette of 8 bits, where TIFF has 16 (ColorMap)": max(tags.get(tiff.COLORMAP, (256,))) < 256,
         "both strips and tiles": tiff.STRIPOFFSETS in tags and tiff.TILEOFFSETS in tags,
         "a predictor without compression": raw and tags.get(tiff.PREDICTOR, 1) != 1,
         f"{len(offsets)} {kind}, where the picture has {len(sizes)}": len(offsets) < len(sizes),

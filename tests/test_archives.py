@@ -203,7 +203,20 @@ def test_an_encrypted_member_is_refused(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag in the central directory
     path.write_bytes(data)
-    refusal(path, "encrypted")
+    refusal(path, "'x' is encrypted. Unpack it first")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_name_that_is_there_twice_is_refused(tmp_path, kind):
+    """As where a file was added to an archive again: unpacked, the later one would replace the earlier."""
+    if kind == "tar":
+        path = tar(tmp_path / "a.tar", mode="w")
+        tar(path, {"set/1/1 3a.bmp": b"another"}, mode="a")
+    else:
+        path = zipped(tmp_path / "a.zip")
+        with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("set/1/1 3a.bmp", b"another")
+    refusal(path, "'set/1/1 3a.bmp' is in it twice")
 
 
 def test_a_broken_link_in_a_folder_is_refused(tmp_path):
@@ -315,3 +328,8 @@ def test_files_are_sorted_and_follow_the_users_own_links(tmp_path):
     place = folder(tmp_path / "a", {"b/2": b"2", "a/1": b"1"})
     (place / "linked").symlink_to(folder(tmp_path / "other", {"z": b"3"}))
     assert [name for name, _ in archives.files_below(place)] == ["a/1", "b/2", "linked/z"]
+
+
+def test_what_file_managers_leave_behind_is_no_file_of_the_set(tmp_path):
+    left = [".DS_Store", "set/._1.bmp", "__MACOSX/set/._1.bmp", "set/@eaDir/1.bmp/THUMB.jpg", "$RECYCLE.BIN/S-1/1.bmp"]
+    assert archives.names(folder(tmp_path / "a", FILES | dict.fromkeys(left, b"x"))) == sorted(FILES)

@@ -93,6 +93,13 @@ def test_a_truncated_file_is_refused(format, share):
     refusal(data[: int(len(data) * share)])
 
 
+def test_the_checksums_of_a_png_count(grey):
+    """Pillow alone passes over them, and returns another picture for some files with a flipped bit."""
+    data = bytearray(encoded(grey))
+    data[-13] ^= 1  # the last byte before the twelve of IEND: of the checksum of the pixels
+    assert "checksum" in refusal(bytes(data))
+
+
 @pytest.mark.fault(19)
 def test_more_than_eight_bits_is_refused():
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
@@ -297,9 +304,26 @@ def test_tags_that_change_what_pixels_mean_are_refused():
     assert "both strips and tiles" in refusal(
         tiff_by_hand(array, [0], 8, (322, (4, [16])), (323, (4, [16])), (324, (4, [0])))
     )
+    ramp = [(262, (3, [3])), (320, (4, list(range(256)) * 3))]  # grey, from 0 to 255 where TIFF has 65,535
+    assert "a palette of 8 bits" in refusal(tiff_by_hand(array, [0], 8, *ramp))
     assert "a TIFF of a kind" in refusal(
         tiff_with_tags(tiff_of(array), PhotometricInterpretation=32803)
     )  # a raw mosaic
+
+
+def test_the_small_copy_of_a_picture_is_not_taken_for_it():
+    """Cameras put a thumbnail first, and the picture itself into its sub-directory, where Pillow does not look."""
+    array = np.random.default_rng(6).integers(0, 256, (41, 37), dtype=np.uint8)
+
+    def written(first, second, kinds):
+        buffer = io.BytesIO()
+        with tifffile.TiffWriter(buffer) as file:
+            file.write(first, subifds=1, subfiletype=kinds[0], photometric="minisblack")
+            file.write(second, subfiletype=kinds[1], photometric="minisblack")
+        return buffer.getvalue()
+
+    assert "a small copy" in refusal(written(array[::2, ::2], array, (1, 0)))
+    np.testing.assert_array_equal(images.read(written(array, array[::2, ::2], (0, 1)), "x"), array)
 
 
 # Photographs as telephones leave them
