@@ -27,7 +27,8 @@ def run(module, *words):
     """Run a program of this environment in the project's folder; where it fails this process exits as it did."""
     if importlib.util.find_spec(module) is None:
         raise StudyError(f"the package {module} is not installed: {paths.INSTALL.format('test')}")
-    environment = os.environ | {"PYTHONUTF8": "1"}  # on Windows a log in its old code page has no room for a minus sign
+    # On Windows a log in its old code page has no room for a minus sign.
+    environment = paths.environment() | {"PYTHONUTF8": "1"}
     process = subprocess.Popen([sys.executable, "-m", module, *words], cwd=paths.ROOT, env=environment)
     signal.signal(signal.SIGINT, lambda *_: None)  # a terminal's Ctrl-C reaches the program too, which ends by itself
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())

@@ -101,7 +101,7 @@ class Kernel(AsyncKernelManager):
 
     async def start_kernel(self, **options):
         limit = {} if self.device is None else {"CUDA_VISIBLE_DEVICES": self.device}
-        await super().start_kernel(env=os.environ | limit, **options)
+        await super().start_kernel(env=paths.environment() | limit, **options)
         Kernel.group = self.provisioner.pgid or self.provisioner.pid
 
     async def cleanup_resources(self, **options):

@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from chromolib.errors import StudyError
-from chromolib.paths import NOTEBOOKS, PARAMETERS
+from chromolib.paths import NOTEBOOKS, PARAMETERS, ROOT
 
 _TASK = re.compile(r"[a-z0-9]+_band")
 _HINTS = {  # by the type of a default: what a wrong value may come from
@@ -188,8 +188,15 @@ def check(notebook, namespace):
 
     Papermill itself only warns about an unknown name. The cell it injects begins with `#
     Parameters`; its names are found in IPython's history of inputs, so that variables defined later
-    are never taken for parameters.
+    are never taken for parameters. StudyError, too, where the notebook lies in another copy of the
+    project than the library: its results would lie with that one, and name a code that was not all.
     """
+    copy = Path.cwd().parent
+    if (copy / "chromolib" / "parameters.py").exists() and not copy.samefile(ROOT):
+        raise StudyError(
+            f"{copy}: its notebook would run with the library of another copy, {ROOT}, and leave its results there. "
+            f"Type `python -m chromolib lab` in {copy}, or install that copy into this environment"
+        )
     injected = [source for source in namespace.get("In", []) if source.startswith("# Parameters")]
     given = {target.id for source in injected for line in ast.parse(source).body for target in line.targets}
     own = defaults(notebook)

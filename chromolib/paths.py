@@ -12,6 +12,12 @@ _CONSTRAINED = sys.platform == "linux" and sys.version_info[:2] == (3, 11)
 INSTALL = 'python -m pip install --editable ".[{}]"' + " --constraint constraints.txt" * _CONSTRAINED
 
 
+def environment():
+    """The environment of a process that is to use this copy of the library, whichever one is installed: dict."""
+    others = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{others}" if others else str(ROOT)}
+
+
 def _folder(variable, default):
     return Path(os.environ.get(variable) or ROOT / default).expanduser().resolve()
 

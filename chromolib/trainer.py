@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -279,7 +280,10 @@ class Run:
 
 
 def delete(path):
-    """Delete a run, finished or not, by its folder; StudyError where another process works on it."""
+    """Delete a run, finished or not, by its folder; StudyError where there is none, or another process works on it."""
+    path = Path(path)
+    if not any((path / name).exists() for name in ("run.json", "resume", "folds.csv")):
+        raise StudyError(f"{path}: no run here, so nothing is deleted; name the folder of one")
     _lock(path)
     _empty(path)
     _locks.pop(path).release()

@@ -47,6 +47,16 @@ def test_values_reach_the_notebook(small, tmp_path):
     assert texts(output) == "3 b\n"
 
 
+def test_a_kernel_takes_the_library_of_the_process_that_starts_it(small, tmp_path, monkeypatch):
+    """In a second copy of the project, with the environment of the first, it would take the first's."""
+    (tmp_path / "first" / "chromolib").mkdir(parents=True)
+    (tmp_path / "first" / "chromolib" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"))
+    output = small(work="import chromolib\nprint(chromolib.__file__)")
+    execute.run("99_small", output, {})
+    assert texts(output) == f"{paths.ROOT / 'chromolib' / '__init__.py'}\n"
+
+
 @pytest.mark.fault(28)
 @pytest.mark.parametrize(
     "wrong",

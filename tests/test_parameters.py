@@ -122,6 +122,16 @@ def test_a_running_notebook_sees_what_papermill_injected_and_nothing_else():
     assert parameters.check("03_training", namespace | {"seed": 7})["seed"] == 7
 
 
+def test_a_notebook_of_another_copy_of_the_project_is_refused(tmp_path, monkeypatch):
+    for name in ("chromolib", "notebooks"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    parameters.check("03_training", parameters.defaults("03_training"))  # a copy of the notebooks alone
+    (tmp_path / "chromolib" / "parameters.py").touch()
+    with pytest.raises(StudyError, match=r"library of another copy.*chromolib lab"):
+        parameters.check("03_training", parameters.defaults("03_training"))
+
+
 def test_yaml_reads_1e_4_as_text_and_we_say_so(tmp_path):
     file = tmp_path / "rate.yaml"
     file.write_text("adam_learning_rate: 1e-4")

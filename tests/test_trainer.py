@@ -328,6 +328,14 @@ def test_a_network_is_not_trained_in_two_number_formats(settings, tmp_path, trai
         assert len(runs.record(train(settings, tmp_path))["earlier"]) == 1
 
 
+def test_only_a_run_is_deleted(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label")
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(StudyError, match="no run here"):
+            trainer.delete(str(path))
+    assert [file.name for file in tmp_path.iterdir()] == ["labels.csv"]
+
+
 @pytest.mark.parametrize("finished", [False, True])
 def test_other_settings_in_its_place_are_refused_until_it_is_deleted(settings, tmp_path, train, finished):
     run = trainer.Run(settings | {"folds": [0]}, tmp_path)
@@ -340,7 +348,7 @@ def test_other_settings_in_its_place_are_refused_until_it_is_deleted(settings, t
         with pytest.raises(StudyError, match=words):
             open_it(other, tmp_path)
     assert contents(run.path) == before
-    trainer.delete(run.path)
+    trainer.delete(str(run.path))
     assert not contents(run.path).keys() & before.keys() - {".lock"}
     train(other, tmp_path)
 
