@@ -56,14 +56,15 @@ def choose():
 def _refuse_idle_gpu(reason):
     """StudyError where nvidia-smi lists a GPU and nobody hides it, or where one was given to this process by name."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if visible in ("", "-1"):
+    if not slots.NAME.match(visible):
         return
     gpus = slots.nvidia_smi("--query-gpu=name,driver_version", "--format=csv,noheader")
     found = re.search(r"^(.+), (\d[\d.]*)$", gpus, re.MULTILINE)
-    if not found and visible.startswith(("GPU-", "MIG-")):
+    unknown = "CUDA_VISIBLE_DEVICES" in os.environ and not slots.devices()
+    if unknown or (not found and visible.startswith(("GPU-", "MIG-"))):
         raise StudyError(
             f"{visible}, which CUDA_VISIBLE_DEVICES names, cannot be used ({reason}), and nvidia-smi does not know it: "
-            "restart the driver, or set CUDA_VISIBLE_DEVICES= to compute on the CPU"
+            "name one that it lists, restart the driver, or set CUDA_VISIBLE_DEVICES= to compute on the CPU"
         )
     if found:
         raise StudyError(

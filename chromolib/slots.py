@@ -22,6 +22,7 @@ from chromolib import files
 from chromolib.errors import StudyError
 
 SLOTS = 4  # of a device: the finest share of it that a job can ask for [ours]
+NAME = re.compile(r"\d|GPU-|MIG-")  # how a GPU's begins; any other, as -1 or Slurm's NoDevFiles, hides what follows
 _PAUSE = 0.5  # seconds between two looks
 _TEMPORARY = Path("/tmp" if os.name == "posix" else tempfile.gettempdir())  # TMPDIR may differ from job to job
 
@@ -86,7 +87,7 @@ def devices():
     names = (name.strip() for name in visible.split(","))
     if gpus:
         names = (_full_name(name, gpus) for name in names)
-    return list(dict.fromkeys(itertools.takewhile(lambda name: name not in (None, "", "-1"), names)))
+    return list(dict.fromkeys(itertools.takewhile(lambda name: name and NAME.match(name), names)))
 
 
 def nvidia_smi(*options):

@@ -64,6 +64,16 @@ def test_a_gpu_that_was_given_and_has_died_does_not_become_a_cpu(machine, monkey
         device.choose()
 
 
+@pytest.mark.parametrize("visible", ["7", "GPU-91ab"])
+def test_a_gpu_that_is_not_there_is_not_put_down_to_its_driver(machine, monkeypatch, visible):
+    machine(listed="GPU 0: NVIDIA A100 (UUID: GPU-5c7e)\nNVIDIA A100, 580.65.06")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(StudyError, match=rf"{visible}, which CUDA_VISIBLE_DEVICES names.*name one that it lists"):
+        device.choose()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")  # as Slurm says that a job has none
+    assert device.choose() == CPU
+
+
 @pytest.mark.parametrize("listed", ["", "NVIDIA-SMI has failed because it could not communicate with the driver"])
 def test_without_a_gpu_the_cpu_computes(machine, caplog, listed):
     machine(listed=listed)

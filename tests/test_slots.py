@@ -161,7 +161,8 @@ GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-91ab)"""
 
 
 @pytest.mark.parametrize(
-    ("visible", "expected"), [("3", ["3"]), ("2,0", ["2", "0"]), ("GPU-5c7e, 1", ["GPU-5c7e", "1"]), ("-1", [])]
+    ("visible", "expected"),
+    [("3", ["3"]), ("2,0", ["2", "0"]), ("GPU-5c7e, 1", ["GPU-5c7e", "1"]), ("-1", []), ("NoDevFiles", [])],
 )
 def test_without_nvidia_smi_devices_are_those_that_are_visible(monkeypatch, tmp_path, visible, expected):
     monkeypatch.delenv("CHROMOLIB_DEVICES")
