@@ -158,10 +158,10 @@ def _cut(image, light, area):
 
 
 def samples_per_class(data):
-    """Two images of each class, drawn at random; a column a class, in two blocks of twelve."""
+    """Two images of each class that the set has, drawn at random; a column a class, in two blocks."""
     rng = np.random.default_rng(0)
     figure, blocks = plt.subplots(2, figsize=(10, 3.8))
-    for axis, classes in zip(blocks, np.split(np.arange(len(CLASSES)), 2), strict=True):
+    for axis, classes in zip(blocks, np.array_split(np.unique(data.labels), 2), strict=True):
         drawn = [_drawn(np.flatnonzero(data.labels == label), 2, rng) for label in classes]
         _show(axis, _sheet(data.images, np.transpose(drawn)))
         for column, label in enumerate(classes):

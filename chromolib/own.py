@@ -97,19 +97,31 @@ def index(path, layout):
     return rows, remarks
 
 
-def unlabelled(path):
+def place(path):
+    """(folder or archive, layout) of a folder, a sheet or the name of an own set; layout: of a folder None."""
+    path = Path(path)
+    if os.path.exists(path):  # which says False too where a folder above forbids to look
+        return (path.parent, path.name) if SHEET.search(path.name) else (path, None)
+    if str(path) in names():
+        return find(str(path))
+    raise StudyError(f"{path}: no such folder or sheet, or it is out of reach; name one with images of chromosomes")
+
+
+def unlabelled(path, layout=None):
     """([(member, cell)] of images whose class is asked for, words on what is irregular).
 
-    path: a folder or archive, in which the folders above an image name its cell, such as
-    <patient>/<cell> (class folders with a few images each do not: what is above them does; class
-    folders with many, and nothing above, tell no cells), or a sheet in a folder. cell: str, or None
-    for all where not known for all. Raises StudyError as `index`, but needs no labels.
+    path and layout: as of `place`. Without a layout the folders above an image name its cell, such
+    as <patient>/<cell> (class folders with a few images each do not: what is above them does; class
+    folders with many, and nothing above, tell no cells). cell: str, or None for all where not known
+    for all. Raises StudyError as `index`, but a sheet needs no labels.
     """
-    sheet = path.name if SHEET.search(path.name) else None
-    members = _members(path.parent if sheet else path)
+    if layout == FOLDERS:
+        rows, remarks = index(path, layout)
+        return [(member, cell) for member, _, _, cell, _ in rows], remarks
+    members = _members(path)
     pictures = _pictures(path, members)
-    if sheet:
-        rows, remarks = _settled(_of_sheet(path.parent, sheet, members, labelled=False))
+    if layout:
+        rows, remarks = _settled(_of_sheet(path, layout, members, labelled=False))
         return [(member, cell) for member, _, _, cell, _ in rows], remarks
     others = len(members) - len(pictures)
     remarks = [f"files that are no images by their names, left out: {others:,}"] if others else []
@@ -178,38 +190,39 @@ def new(folder, stain="unknown"):
     file = parameters.PARAMETERS / "dataset" / f"{name}.yaml"
     if file.exists():
         raise StudyError(f"{file}: is there already. Edit it, or delete it to begin anew.")
-    values = {"path": str(path), "stain": stain, "layout": _layout(path), "licence": "unknown", "source": "own"}
+    layout, unread = _layout(path)
     try:
-        rows, _ = index(path, values["layout"])  # refuses what cannot be used, before anything is written
+        rows, _ = index(path, layout)  # refuses what cannot be used, before anything is written
     except StudyError as error:
-        unread = _unread_sheet(path) if values["layout"] == FOLDERS else ""
         raise StudyError(f"{unread}{error}") from error
     remarks, copies = intake.each(path, {row[0] for row in rows}, lambda *_: None, f"reading {name}")
     remarks += copied(path, rows, copies)
+    values = {"path": str(path), "stain": stain, "layout": layout, "licence": "unknown", "source": "own"}
     files.write(file, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     return name, remarks
 
 
 def _layout(path):
-    """The first sheet that names files and labels, or the word for class folders."""
-    for name in filter(SHEET.search, _members(path)):
-        first, *_ = _text(path, name).splitlines() or [""]
-        if {"file", "label"} <= set(re.findall(r"\w+", first.lower())):
-            return name
-    return FOLDERS
+    """The sheet that names files and labels, or the word for class folders; and why a sheet was not read, or "".
 
-
-def _unread_sheet(path):
-    """Why the sheet of a folder was not read, in words that a message begins with; "" where there is none."""
-    members, instead = _members(path), "The folders were read in its place: "
+    The latter is what a message on the folders begins with. StudyError where several sheets would
+    do.
+    """
+    found, unread, members = [], [], _members(path)
     for sheet in filter(SHEET.search, members):
         first = next(iter(_text(path, sheet).splitlines()), "")
-        if re.search(r"[;,\t]", first):  # others are notes
+        if {"file", "label"} <= set(re.findall(r"\w+", first.lower())):
+            found.append(sheet)
+        elif re.search(r"[;,\t]", first):  # others are notes
             wanted = "file, label and, where known, cell and patient"
-            return f"{path}/{sheet}: its columns are {first[:_SHOWN]!r}, wanted are {wanted}. {instead}"
-    for book in filter(_WORKBOOK.search, members):
-        return f"{path}/{book}: is a workbook, which is not read; save it as CSV. {instead}"
-    return ""
+            unread.append(f"{sheet}: its columns are {first[:_SHOWN]!r}, wanted are {wanted}")
+    if len(found) > 1:
+        raise StudyError(f"{path}: {' and '.join(found[:2])} both name files and labels. Leave one of them there.")
+    books = filter(_WORKBOOK.search, members)
+    unread += [f"{book}: is a workbook, which is not read; save it as CSV" for book in books]
+    if found or not unread:
+        return next(iter(found), FOLDERS), ""
+    return FOLDERS, f"{path}/{unread[0]}. The folders were read in its place: "
 
 
 def _members(path):
@@ -265,11 +278,10 @@ def _of_sheet(path, sheet, members, labelled=True):
     if sheet not in members:
         raise StudyError(f"{path}: no sheet {sheet!r} in it. Mend `layout` in the set's file, or put the sheet there.")
     columns, lines = _table(where, _text(path, sheet))
+    if unknown := [column for column in columns if column not in _COLUMNS]:
+        listed, near = ", ".join(map(repr, unknown)), parameters.near(unknown[0], _COLUMNS) or "."
+        raise StudyError(f"{where}: unknown column {listed}{near} Rename or remove it; known: {', '.join(_COLUMNS)}")
     for column in columns:
-        if column not in _COLUMNS:
-            near = parameters.near(column, _COLUMNS)
-            known = ", ".join(_COLUMNS)
-            raise StudyError(f"{where}: unknown column {column!r}{near or '.'} Rename or remove it; known: {known}")
         if columns.count(column) > 1:
             raise StudyError(f"{where}: several columns {column!r} in its first line. Keep one of them.")
     for column in ("file", "label") if labelled else ("file",):

@@ -11,6 +11,7 @@ For research only. No diagnosis.
 """
 
 import argparse
+import collections
 import itertools
 import os
 import textwrap
@@ -57,7 +58,13 @@ _NOT_CALLED = (
     f"{{}} images, outside {karyotype.SIZES[0]} to {karyotype.SIZES[-1]}: not called "
     "(part of a cell, two cells in one folder, polyploidy)"
 )
+_TOO_LARGE = "{} of {} images are far larger than the others: remove what is no single chromosome, such as a metaphase"
+_MOSTLY_UNSURE = (
+    "{} of {} images are unsure: are staining, ground (black or white) and sharpness those of the run's set, "
+    "and no scale bars in them?"
+)
 _DOUBT = 0.5  # [ours] probability of the decoded class below which an image is marked as unsure
+_LARGE = 3  # [ours] times the median length in a cell, above which a picture is no chromosome's; the longest have 2.3
 
 
 class Predictor:
@@ -128,7 +135,7 @@ def _predict(predictor, pictures, cells, areas):
     """The table of `predict`, that of `karyotype.call` with more columns, and remarks; no rows where cells are unknown.
 
     The further columns: constitution and constitution_probability (`karyotype.constitution`), and
-    remark, in words. A call on images of another ground is not sure.
+    remark, in words. A call that wants a remark is not sure.
     """
     _check(pictures, cells, areas)
     values = None if areas is None else sizes.features(areas, cells)
@@ -138,47 +145,51 @@ def _predict(predictor, pictures, cells, areas):
     names = np.array([*CLASSES, ""])  # the last is that of -1, no chromosome
     table = pd.DataFrame({"cell": cells, "class": names[first], "probability": probability})
     labels, calls = np.full(len(table), -1), pd.DataFrame(columns=["cell", "karyotype"])
-    other, words = _other_ground(predictor.data, pictures, cells)
-    remarks = list(words.values())
     if cells is not None:
         labels, calls = karyotype.read(log_probabilities, cells)
-        calls["sure"] &= ~calls["cell"].isin(words)
         calls = calls.merge(karyotype.constitution(log_probabilities, cells), on="cell")
-        calls["remark"] = [_remark(call, words.get(call.cell)) for call in calls.itertuples()]
-        said = calls[calls["remark"] != ""].groupby("remark", sort=False)["cell"]
-        remarks = [f"{', '.join(names)}: {remark}" for remark, names in said]
+    groups = np.array([""] * len(table) if cells is None else cells, str)  # where cells are unknown all are one
+    other, words = _unlike(predictor.data, pictures, groups)
     unsure = other | _unsure(log_probabilities, labels, cells, calls)
+    for cell, marked in pd.Series(unsure).groupby(groups):
+        if marked.mean() > 0.5:  # [ours]
+            words[cell].append(_MOSTLY_UNSURE.format(marked.sum(), len(marked)))
+    remarks = words[""]
+    if cells is not None:
+        for call in calls[~calls["n_images"].isin(karyotype.SIZES)].itertuples():
+            words[call.cell].append(_NOT_CALLED.format(call.n_images))
+        calls["remark"] = ["; ".join(words[cell]) for cell in calls["cell"]]
+        calls["sure"] &= calls["remark"] == ""
+        said = calls[calls["remark"] != ""].groupby("remark", sort=False)["cell"]
+        remarks = [f"{', '.join(named)}: {remark}" for remark, named in said]
     table = table.assign(second_class=names[second], decoded=names[labels], unsure=unsure)
     return pd.concat([table, pd.DataFrame(log_probabilities, columns=metrics.LOGITS)], axis=1), calls, remarks
 
 
-def _other_ground(data, pictures, cells):
-    """Which pictures have another ground than the staining of the run's set `data`, (n,) bool, and words on each cell.
+def _unlike(data, pictures, groups):
+    """Which pictures are unlike those of one stained cell, (n,) bool, and words on each cell: a dict of lists.
 
-    Where the staining tells no ground, that of most pictures of the cell counts. The words are a
-    dict by cell, of those with such pictures; where cells are unknown all are one.
+    They lie on another ground than the staining of the run's set `data` has (where it tells none,
+    than most of the cell), or are far larger than the others. groups: (n,) names of cells.
     """
     light = np.array([images.has_light_ground(picture) for picture in pictures])
+    lengths = np.array([max(images.crop(picture).shape) for picture in pictures])
     stain = datasets.stain(data) if data in datasets.names() else "unknown"
-    groups = np.array([""] * len(light) if cells is None else cells, str)
-    other, words = np.zeros(len(light), bool), {}
+    other, words = np.zeros(len(light), bool), collections.defaultdict(list)
     for cell in dict.fromkeys(groups.tolist()):
         rows = groups == cell
         expected = _LIGHT.get(stain, bool(light[rows].mean() > 0.5))
-        other[rows] = light[rows] != expected
-        if other[rows].any():
+        ground, large = light[rows] != expected, lengths[rows] > _LARGE * np.median(lengths[rows])
+        other[rows] = ground | large
+        if ground.any():
             whose = f"in {stain}-band they are" if stain in _LIGHT else "the others are"
-            words[cell] = (
-                f"{other[rows].sum()} of {rows.sum()} images are {_GROUNDS[not expected]}, {whose} "
+            words[cell].append(
+                f"{ground.sum()} of {len(ground)} images are {_GROUNDS[not expected]}, {whose} "
                 f"{_GROUNDS[expected]}: invert them, or expect wrong classes"
             )
+        if large.any():
+            words[cell].append(_TOO_LARGE.format(large.sum(), len(large)))
     return other, words
-
-
-def _remark(call, ground):
-    """What is to be known of a call, in words: of the ground of its images, or None, and that none was called."""
-    uncalled = _NOT_CALLED.format(call.n_images) if call.n_images not in karyotype.SIZES else None
-    return "; ".join(filter(None, (ground, uncalled)))
 
 
 def _unsure(log_probabilities, labels, cells, calls):
@@ -203,17 +214,13 @@ def _check(pictures, cells, areas):
 def read_folder(path):
     """Images of a folder, sheet or own data set: names (n,), pictures (list), cells (n,) or None, remarks in words.
 
-    Raises StudyError for a place that is none, as `own.unlabelled` and `intake.each`, for images
-    that show nothing, and for an image that is in a cell twice.
+    Raises StudyError as `own.place`, `own.unlabelled` and `intake.each`, for images that show
+    nothing, and for an image that is in a cell twice.
     """
-    path, source, taken = Path(path), _place(path), {}
-    if os.path.exists(path):
-        rows, remarks = own.unlabelled(path)
-    else:
-        rows, remarks = own.index(*own.find(str(path)))
-        rows = [(member, cell) for member, _, _, cell, _ in rows]
-    cells = dict(rows)
-    words, copies = intake.each(source, cells, taken.__setitem__, f"reading {path.name}")
+    place, layout = own.place(path)
+    rows, remarks = own.unlabelled(place, layout)
+    cells, taken = dict(rows), {}
+    words, copies = intake.each(place, cells, taken.__setitem__, f"reading {Path(path).name}")
     names, pictures = list(cells), [taken[name] for name in cells]
     blank = [name for name, picture in taken.items() if not np.ptp(picture)]
     if blank:  # a network would name a class all the same, and be sure of it
@@ -221,15 +228,6 @@ def read_folder(path):
     _refuse_copies(path, copies, cells)
     known = None if rows[0][1] is None else np.array(list(cells.values()))
     return names, pictures, known, [*remarks, *words, *own.told(copies)]
-
-
-def _place(path):
-    """The folder or archive in which the images of a folder, sheet or own data set lie; StudyError where it is none."""
-    if os.path.exists(path):  # which says False too where a folder above forbids to look
-        return Path(path).parent if own.SHEET.search(Path(path).name) else Path(path)
-    if str(path) in own.names():
-        return own.find(str(path))[0]
-    raise StudyError(f"{path}: no such folder or sheet, or it is out of reach; name one with images of chromosomes")
 
 
 def _refuse_copies(path, copies, cells):
@@ -273,7 +271,7 @@ def write(predictor, path, out, size=False, grad_cam=False):
 
 def _check_out(path, out):
     """Results must not become images of the next call, nor go for another folder's sake: two may have one name."""
-    place, wanted = _place(path).resolve(), out.resolve()
+    place, wanted = own.place(path)[0].resolve(), out.resolve()
     if place in (wanted, *wanted.parents):
         raise StudyError(f"{out}: lies in the folder of the images, {place}; name another folder with --out")
     if any((out / name).exists() for name in _TABLES) and not (out / _SOURCE).is_file():

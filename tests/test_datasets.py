@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chromolib import datasets, images, intake
+from chromolib import datasets, images
 from chromolib.errors import StudyError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -480,35 +480,6 @@ def test_a_copied_archive_shares_the_cache(shared_data, tmp_path, own_cache):
     assert len(list(own_cache.iterdir())) == 1
 
 
-def test_images_are_decoded_in_order_and_few_are_read_ahead(monkeypatch):
-    monkeypatch.setattr(intake, "_AHEAD", 3)
-    read, done = 0, []
-
-    def items():
-        nonlocal read
-        for number in range(50):
-            read += 1
-            assert read - len(done) <= 3 + 1
-            yield (number,)
-
-    assert intake._on_all_cores(lambda number: done.append(number) or number, items()) == list(range(50))
-
-
-def test_of_several_faults_the_first_in_order_is_told():
-    def items():
-        yield from ((number,) for number in range(5))
-        raise StudyError("the archive is cut short")
-
-    def decode(number):
-        if number in (2, 4):
-            raise StudyError(f"image {number}")
-
-    with pytest.raises(StudyError, match="image 2"):
-        intake._on_all_cores(decode, items())
-    with pytest.raises(StudyError, match="cut short"):
-        intake._on_all_cores(lambda number: None, items())
-
-
 def test_negatives_and_reduced_pictures(tmp_path):
     """A picture of white ground: its negative has black ground beside black padding; what is reduced has lost lines."""
     picture = np.full((64, 32), 255, np.uint8)
@@ -582,9 +553,3 @@ def test_a_part_of_pki3_says_which_of_the_65_cells_it_lacks(tmp_path):
     write_folder(tmp_path, {"single_clase/97002089.16.tiff/clase7/clase7_0_97002089.16.tiff": encoded(90)})
     with pytest.raises(StudyError, match=r"65 cells, of which 65 are not here.*9700TEST.6.tiff"):
         datasets.load("pki3_65", tmp_path, size=16)
-
-
-def test_a_long_reading_shows_its_progress(cir, monkeypatch, capsys):
-    monkeypatch.setattr(intake, "QUIET", 0)
-    datasets.load("cir", cir, size=16)
-    assert "reading cir" in (said := capsys.readouterr().out) and "48/48" in said and "images/s" in said

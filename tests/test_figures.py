@@ -1,10 +1,12 @@
 """What figures compute before they draw."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from chromolib import datasets, figures, images, synthetic
+from chromolib import CLASSES, datasets, figures, images, synthetic
 
 LABELS = np.array([*np.repeat(np.arange(22), 2), 22, 23])
 
@@ -41,6 +43,17 @@ def test_a_karyogram_shows_every_picture_once_below_its_class():
     names = [[text.get_text() for text in axis.texts] for axis in figure.axes]
     assert names[0] == ["1", "2", "3", "4", "5"] and names[-1] == ["19", "20", "21", "22", "X", "Y", "?"]
     assert [len(axis.patches) for axis in figure.axes] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("labels", [LABELS[:45], np.array([4, 6])])
+def test_classes_that_a_set_lacks_have_no_sample(labels):
+    """A set of women has no Y."""
+    pictures = np.arange(len(labels), dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+    figure = figures.samples_per_class(SimpleNamespace(labels=labels, images=pictures))
+    names = [text.get_text() for axis in figure.axes for text in axis.texts]
+    shown = [column for axis in figure.axes for column in np.split(axis.images[0].get_array(), len(axis.texts), axis=1)]
+    assert names == [CLASSES[label] for label in np.unique(labels)]
+    assert [set(labels[np.unique(column)]) for column in shown] == [{label} for label in np.unique(labels)]
 
 
 def test_variations_stand_at_their_numbers_and_what_was_not_run_is_left_out():

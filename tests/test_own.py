@@ -235,6 +235,10 @@ BAD_SHEETS = {
     "unknown label": ("file,label\na.png,1\nb.png,25\n", ["row 3: label '25' is no class", "Mend or remove"]),
     "labels from 0": ("file,label\na.png,0\nb.png,1\n", ["row 2: label '0' is no class"]),
     "unknown column": ("file,label,cel\na.png,1,x\n", ["unknown column 'cel'", "did you mean 'cell'?"]),
+    "unknown columns": (
+        "file,label,date,comment\na.png,1,x,y\n",
+        ["unknown column 'date', 'comment'.", "Rename or rem"],
+    ),
     "no label column": ("file,cell\na.png,1\n", ["no column 'label'", "first line"]),
     "a column twice": ("file,label,cell,cell\na.png,1,c,d\nb.png,2,c,d\n", ["several columns 'cell'", "Keep one"]),
     "UTF-16 without its mark": ("f\0i\0l\0e\0", ["no text", "in UTF-8"]),
@@ -294,14 +298,13 @@ def test_an_own_set_loads_by_its_name(tmp_path, own_parameters):
 def test_an_own_set_is_predicted_by_its_name(tmp_path, own_parameters):
     place = write(tmp_path / "set", FILES | {"labels.csv": SHEET.encode()})
     write_set(own_parameters, "mine", path=place, layout="labels.csv")
-    names, pictures, cells, remarks = predict.read_folder("mine")
+    names, pictures, cells, _ = predict.read_folder("mine")
     assert dict(zip(names, cells, strict=True)) == {"a.png": "c1", "c.PNG": "c2", "sub/b.png": "c2"}
     assert {name: picture[0, 0] for name, picture in zip(names, pictures, strict=True)} == {
         "a.png": 1,
         "c.PNG": 3,
         "sub/b.png": 2,
     }
-    assert any("no image of class" in remark for remark in remarks)
 
 
 def test_a_changed_sheet_is_seen(tmp_path, own_parameters):
@@ -406,6 +409,13 @@ def test_copies_are_said_and_one_under_two_classes_is_refused(tmp_path, own_para
 def test_new_begins_with_what_is_wrong_with_the_sheet(tmp_path, own_parameters, file, content, words):
     with pytest.raises(SystemExit, match=words):
         datasets.main(["new", str(write(tmp_path / "set", FILES | {file: content}))])
+
+
+def test_new_does_not_choose_between_two_sheets(tmp_path, own_parameters):
+    place = write(tmp_path / "set", FILES | {"new.csv": SHEET.encode(), "old.csv": SHEET.encode()})
+    with pytest.raises(SystemExit, match=r"set: new\.csv and old\.csv both name files and labels\. Leave one"):
+        datasets.main(["new", str(place)])
+    assert list(own_parameters.iterdir()) == []
 
 
 # Pki-3 in other clothes

@@ -211,24 +211,52 @@ def test_negatives_are_said(run, folder, tmp_path, capsys):
         for file in folder.rglob("*.png"):
             Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
     light = np.full((9, 9), 255, np.uint8)
-    other, words = predict._other_ground("a_set_that_was_here_once", [light], None)
-    assert not other.any() and words == {}
+    other, words = predict._unlike("a_set_that_was_here_once", [light], np.array([""]))
+    assert not other.any() and not words
+
+
+def answered(monkeypatch, run, pictures, labels, cells, probability=1 - 23e-9):
+    """What `predict` makes of a network that gives each picture its class's label, with this probability."""
+    probability = np.broadcast_to(probability, len(labels))
+    answers = np.repeat(np.log((1 - probability) / 23)[:, None], 24, axis=1)
+    answers[np.arange(len(labels)), labels] = np.log(probability)
+    monkeypatch.setattr(predict.Predictor, "log_probabilities", lambda *_: answers)
+    return predict._predict(predict.Predictor(run, [0]), pictures, np.array(cells), None)
 
 
 def test_a_cell_of_two_grounds_is_named_and_never_sure(run, drawn, monkeypatch):
     """Three negatives among 92 pictures, all of one cell; the network is one that knows every class."""
-    pictures, labels, cells = list(drawn[0][:92]), drawn[1][:92], drawn[2][:92]
+    pictures, labels, cells = list(drawn[0][:92]), drawn[1][:92], np.array(drawn[2][:92])
     pictures[50:53] = [255 - picture for picture in pictures[50:53]]
-    certain = np.log(np.full((92, 24), 1e-9))
-    certain[np.arange(92), labels] = 0
-    monkeypatch.setattr(predict.Predictor, "log_probabilities", lambda *_: certain)
-    table, calls, remarks = predict._predict(predict.Predictor(run, [0]), pictures, np.array(cells), None)
+    table, calls, remarks = answered(monkeypatch, run, pictures, labels, cells)
     assert calls["sure"].tolist() == [True, False] and calls["remark"].iloc[0] == ""
     words = "3 of 46 images are dark on light, in Q-band they are light on dark: invert them, or expect wrong classes"
     assert remarks == [f"{cells[50]}: {words}"] and calls["remark"].iloc[1] == words
     assert table["unsure"][50:53].all() and not table["unsure"][:46].any()
-    other, said = predict._other_ground("a_set_that_was_here_once", pictures, cells)
-    assert np.flatnonzero(other).tolist() == [50, 51, 52] and "the others are light on dark" in said[cells[50]]
+    other, said = predict._unlike("a_set_that_was_here_once", pictures, cells)
+    assert np.flatnonzero(other).tolist() == [50, 51, 52] and "the others are light on dark" in said[cells[50]][0]
+
+
+def test_a_metaphase_in_the_place_of_a_lost_chromosome_is_named_and_the_call_never_sure(run, drawn, monkeypatch):
+    """All chromosomes in one picture, which the network takes for the one that the cell has lost."""
+    pictures, labels, cells = (list(part[:46]) for part in drawn[:3])
+    pictures[40] = np.concatenate(
+        [np.pad(picture, ((0, 200 - picture.shape[0]), (0, 9))) for picture in pictures], axis=1
+    )
+    table, calls, remarks = answered(monkeypatch, run, pictures, labels, cells)
+    assert calls["karyotype"].isin(karyotype.NORMAL).all() and not calls["sure"].any()
+    words = "1 of 46 images are far larger than the others: remove what is no single chromosome, such as a metaphase"
+    assert remarks == [f"{cells[0]}: {words}"] and np.flatnonzero(table["unsure"]).tolist() == [40]
+
+
+@pytest.mark.parametrize(("probability", "sure"), [(0.6, True), (0.4, False)])
+def test_a_cell_of_which_most_images_are_unsure_is_not_sure(run, drawn, monkeypatch, probability, sure):
+    """Weak answers on all autosomes make great odds together, whatever made them weak, such as a grey ground."""
+    pictures, labels, cells = (part[:46] for part in drawn[:3])
+    probabilities = np.where(np.array(labels) < 22, probability, 0.99)
+    _, calls, remarks = answered(monkeypatch, run, pictures, labels, cells, probabilities)
+    assert calls["log_odds"].iloc[0] > 3 and calls["sure"].tolist() == [sure]
+    assert (remarks == []) is sure and (sure or "44 of 46 images are unsure: are staining, ground" in remarks[0])
 
 
 @pytest.mark.parametrize("n", [30, 92])
