@@ -21,6 +21,7 @@ COMPARISONS = (  # (against, baseline), and what their difference is
     ("two_step", "two_step_shuffled", "the labels of the stop"),
     ("two_step_shuffled", "imagenet", "the stop without its labels"),
     ("two_step_inverted", "two_step", "the stop's bands in the target's polarity"),
+    ("two_step_inverted", "imagenet_double", "the stop on negatives instead of longer training"),
 )
 _VARIED = {  # of `varied`: a baseline, and which columns come from which of `tables.gains` over it
     "imagenet": {"gain": "pooled_gain", "low": "pooled_low", "high": "pooled_high", "p": "pooled_p", "seeds": "seeds"},
