@@ -5,6 +5,7 @@ down, so the checks hold when the results change.
 """
 
 import itertools
+import reprlib
 
 import numpy as np
 import pandas as pd
@@ -27,13 +28,43 @@ def written(number, **answers):
         need(number, answer is not ..., f"`{name}` is still empty; write your answer where # YOUR CODE stands.")
 
 
+def numeric(answer):
+    """The answer as an array of numbers (float64); None where it is text, nothing, or anything else."""
+    try:
+        array = np.asarray(answer)
+    except (TypeError, ValueError):  # lists of unequal lengths
+        return None
+    return array.astype(np.float64) if array.dtype.kind in "biuf" else None
+
+
+def numbers(number, **answers):
+    """Each of the answers must be a number; NaN is one."""
+    written(number, **answers)
+    for name, answer in answers.items():
+        array = numeric(answer)
+        holds = array is not None and array.ndim == 0
+        need(number, holds, f"`{name}` is to be a number, not {_short(answer)}.")
+
+
+def returned(number, name, function, does, *arguments, many=False):
+    """What the function of an answer returns, as an array; it must be a number, or an array of them where `many`."""
+    need(number, callable(function), f"`{name}` is to be a function; it {does}.")
+    answer = function(*arguments)
+    need(number, answer is not None, f"`{name}` returns nothing yet; it {does}.")
+    array, what = numeric(answer), "an array or a list of numbers" if many else "a number"
+    holds = array is not None and (array.ndim > 0) == many
+    need(number, holds, f"`{name}` is to return {what}, not {_short(answer)}.")
+    return array
+
+
+def _short(answer):
+    return " ".join(reprlib.repr(answer).split())  # of a pandas.Series in one line
+
+
 def near(a, b, tolerance=1e-6):
     """Whether the answer a is a number, or an array of them, close to b."""
-    try:
-        a = np.asarray(a, np.float64)
-    except (TypeError, ValueError):
-        return False
-    return a.shape == np.shape(b) and bool(np.allclose(a, b, rtol=0, atol=tolerance))
+    a = numeric(a)
+    return a is not None and a.shape == np.shape(b) and bool(np.allclose(a, b, rtol=0, atol=tolerance))
 
 
 def right(number, sentence):
@@ -52,7 +83,7 @@ def counting(labels, name):
 
 
 def balance(labels, share_y, accuracy):
-    written(2, share_y=share_y, accuracy=accuracy)
+    numbers(2, share_y=share_y, accuracy=accuracy)
     is_y = np.asarray(labels) == 23
     need(2, not near(share_y, is_y.mean(), 0.002), "`share_y` is asked in per cent: multiply by 100.")
     flaw = "`share_y` is the number of labels that are 23, of 100 labels; with one decimal at least."
@@ -65,14 +96,14 @@ def balance(labels, share_y, accuracy):
 
 
 def leak(images, cells, leaked, fold_of):
-    written(3, leaked=leaked)
+    numbers(3, leaked=leaked)
     test, train = (images[images["fold"] == fold] for fold in (0, 1))
     seen = set(train["cell"])
     truth = 100 * np.mean([cell in seen for cell in test["cell"]])
     need(3, near(leaked, truth, 0.01), "`leaked`: of the images of fold 0, in per cent, those whose cell is in fold 1.")
-    folds = fold_of(list(cells))
-    need(3, folds is not None, "`fold_of` returns nothing yet; it takes cell names and returns a number for each.")
-    need(3, len(folds) == len(cells), "`fold_of` must return as many folds as it gets cells.")
+    does = "takes cell names and returns a number for each"
+    folds = returned(3, "fold_of", fold_of, does, list(cells), many=True)
+    need(3, folds.shape == (len(cells),), "`fold_of` must return as many folds as it gets cells.")
     table = pd.DataFrame({"patient": [cell.split(".")[0] for cell in cells], "fold": folds})
     need(3, set(table["fold"]) == set(range(5)), "the folds are to be 0, 1, 2, 3 and 4, all of them used.")
     cut = table.groupby("patient")["fold"].nunique().max() > 1
@@ -85,8 +116,8 @@ def leak(images, cells, leaked, fold_of):
 
 def macro_f1(function, predictions):
     small = np.array([[4, 1, 0], [2, 3, 0], [0, 0, 0]])
-    answer = function(small.copy())
-    need(4, answer is not None, "`macro_f1` returns nothing yet; it takes a confusion matrix and returns a number.")
+    does = "takes a confusion matrix and returns a number"
+    answer = returned(4, "macro_f1", function, does, small.copy())
     need(4, not near(answer, 0.7), "that is the accuracy: every class is to count alike, not every image.")
     f1 = 2 * np.array([4, 3]) / np.array([11, 9])
     need(
@@ -103,14 +134,14 @@ def macro_f1(function, predictions):
     need(4, near(answer, f1.sum() / 3), "F1 = 2 x hits / (images of the class + answers of the class); then the mean.")
     labels, logits = metrics.arrays(predictions)
     truth = f1_score(labels, logits.argmax(axis=1), labels=range(24), average="macro", zero_division=0)
-    found = function(metrics.confusion(labels, logits))
+    found = returned(4, "macro_f1", function, does, metrics.confusion(labels, logits))
     need(4, near(found, truth), f"on the real table scikit-learn has {truth:.4f}, you {found:.4f}: 24 classes, not 3?")
     right(4, f"On G-band, all folds pooled, {100 * truth:.1f} %, as scikit-learn has it.")
 
 
 def mmd2(function, x, y, variance):
-    answer = function(np.array(x), np.array(y), variance)
-    need(5, answer is not None, "`mmd2` returns nothing yet; it takes x, y and the variance, and returns a number.")
+    does = "takes x, y and the variance, and returns a number"
+    answer = returned(5, "mmd2", function, does, np.array(x), np.array(y), variance)
     within, within_with_self, across = _mean_kernels(x, y, variance)
     need(
         5,
@@ -128,7 +159,7 @@ def mmd2(function, x, y, variance):
         )
         need(5, near(function(a.copy(), b.copy(), other), within - 2 * across), flaw)
     within, _, across = _mean_kernels(x, x, variance)
-    same = function(np.array(x), np.array(x), variance)
+    same = returned(5, "mmd2", function, does, np.array(x), np.array(x), variance)
     need(5, near(same, within - 2 * across), "wrong for x with itself: there too, all pairs of the two sets count.")
     right(5, f"{answer:.3f}; and of x with itself {same:.3f}: an unbiased estimate may be negative.")
 
@@ -145,7 +176,7 @@ def _mean_kernels(x, y, variance):
 
 
 def bootstrap(low, high, imagenet, two_step):
-    written(6, low=low, high=high)
+    numbers(6, low=low, high=high)
     one, two = (_right_by_patient(table) for table in (imagenet, two_step))
     difference = two["sum"] - one["sum"]
     drawn = np.random.default_rng(0).multinomial(len(one), np.full(len(one), 1 / len(one)), size=40_000)
@@ -177,6 +208,7 @@ def _right_by_patient(predictions):
 
 def claim(table, steps, sentence, holds, control):
     written(7, holds=holds, steps=steps, sentence=sentence)
+    numbers(7, holds=holds)
     rows = table[(table["n_folds"] == 5) & (table["fold_correlation"] == 0) & (table["seeds"] == 1)]
     truth = 100 * rows[rows["interval"].str.contains("paired bootstrap")]["covers"].iloc[0]
     need(7, not near(holds, truth / 100, 0.001), "`holds` is asked in per cent: multiply by 100.")
@@ -187,7 +219,7 @@ def claim(table, steps, sentence, holds, control):
     wrong = [
         name
         for name, stages in (("imagenet", 1), ("two_step", 2), ("imagenet_double", 2))
-        if steps.get(name) != 750 * stages
+        if not near(steps.get(name), 750 * stages)
     ]
     need(7, not wrong, f"the steps of {', '.join(wrong)}: count all stages on chromosomes, the parent's too.")
     letter = str(sentence).strip().lower()
@@ -209,15 +241,10 @@ def claim(table, steps, sentence, holds, control):
 
 
 def grad_cam(function, maps, gradients, mask, share, honest):
-    heat = function(maps["A"], gradients["A"])
-    need(
-        8,
-        heat is not None,
-        "`grad_cam` returns nothing yet; it takes maps and gradients (3, h, w), and returns (h, w).",
-    )
-    heats = {}
+    does, heats = "takes maps and gradients (3, h, w), and returns (h, w)", {}
     for name in maps:
-        heat, truth = np.asarray(function(maps[name], gradients[name])), np.zeros(mask.shape)
+        heat = returned(8, "grad_cam", function, does, maps[name], gradients[name], many=True)
+        truth = np.zeros(mask.shape)
         for one, gradient in zip(maps[name], gradients[name], strict=True):
             truth = truth + gradient.mean() * one
         need(
@@ -233,7 +260,7 @@ def grad_cam(function, maps, gradients, mask, share, honest):
     truth = {name: heat[mask].sum() / heat.sum() for name, heat in heats.items()}
     flaw = "`share`: for A and for B the map's sum on the chromosome over all its sum, with two decimals at least."
     need(8, isinstance(share, dict) and all(near(share.get(name), truth[name], HUNDREDTHS) for name in truth), flaw)
-    need(8, honest in truth, '`honest` is "A" or "B".')
+    need(8, isinstance(honest, str) and honest in truth, '`honest` is "A" or "B".')
     need(
         8,
         honest == max(truth, key=truth.get),
@@ -249,7 +276,7 @@ def grad_cam(function, maps, gradients, mask, share, honest):
 def size(long, short, before, after, effect):
     from chromolib import images
 
-    written(9, before=before, after=after)
+    numbers(9, before=before, after=after)
     sizes = [images.area_and_length(image)[1] for image in (long, short)]
     squares = [images.area_and_length(images.square(image, 96))[1] for image in (long, short)]
     need(
@@ -269,18 +296,18 @@ def size(long, short, before, after, effect):
 def together(function, places, answers, alone, read):
     for seed in range(3):
         logp = log_softmax(np.random.default_rng(seed).normal(size=(len(places), 2)), axis=1)
-        found = function(logp, places)
-        need(10, found is not None, "`best` returns nothing yet; it returns a class for each image.")
-        need(10, sorted(found) == sorted(places), "each place is taken once: two images are an 8 and two a 9.")
+        found = returned(10, "best", function, "returns a class for each image", logp, places, many=True)
+        taken = found.shape == (len(places),) and sorted(found) == sorted(places)
+        need(10, taken, "each place is taken once: two images are an 8 and two a 9.")
         rows, columns = linear_sum_assignment(logp[:, places], maximize=True)
         most = logp[rows, np.array(places)[columns]].sum()
-        worth = logp[range(len(places)), np.array(found)].sum()
+        worth = logp[range(len(places)), found.astype(int)].sum()
         need(
             10,
             near(worth, most),
             f"another order is likelier: log-probabilities of {most:.2f} in all, yours {worth:.2f}.",
         )
-    written(10, alone=alone, read=read)
+    numbers(10, alone=alone, read=read)
     labels, logp = metrics.arrays(answers)
     logp = log_softmax(logp, axis=1)
     count = accuracy_score(labels, logp.argmax(axis=1), normalize=False)

@@ -7,6 +7,7 @@ import sys
 
 import matplotlib
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from IPython.display import Markdown
@@ -102,6 +103,27 @@ def test_a_wrong_answer_is_told_what_is_wrong_with_it(prepared, number):
         exec(mistake["answer"], own)
         with pytest.raises(AssertionError, match=f"^Exercise {number}: .*{mistake['says']}"):
             exec(check, own)
+
+
+WRONG = {"text": str, "nothing": lambda answer: None, "a list": lambda answer: [answer], "NaN": lambda answer: np.nan}
+
+
+@pytest.mark.parametrize("number", range(1, 11))
+@pytest.mark.parametrize("kind", WRONG)
+def test_an_answer_of_another_kind_gets_a_sentence(prepared, number, kind):
+    """Each answer in turn is made text, nothing, a list or NaN, or a function that returns that."""
+    names, solution, check = prepared[number]
+    exec(solution, right := dict(names))
+    asked = make.asked(solution)
+    for name in re.findall(r"^(\w+) = \.\.\.|^def (\w+)", asked, re.M):
+        answer = right[name := "".join(name)]
+        wrong = [WRONG[kind](answer)]
+        if callable(answer):
+            wrong.append(lambda *values, answer=answer: WRONG[kind](answer(*values)))
+        for other in wrong:
+            if other != answer:  # else it is asked for as text
+                with pytest.raises(AssertionError, match=f"^Exercise {number}: "):
+                    exec(check, right | {name: other})
 
 
 @pytest.mark.parametrize(
