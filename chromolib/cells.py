@@ -264,14 +264,17 @@ def _drawn_sensitivities(normal, hidden, groups, draws, seed):
         yield sensitivity(normal[names], hidden.reindex(names).dropna())["sensitivity"]
 
 
-def risks(read, judgements):
-    """`calibration.risk` of all answers: {"images": {name: table}, "cells": {name: table}}; cells by their log odds."""
+def risks(read, judgements, task, architecture):
+    """`calibration.risk` of one network's answers on a task: {"images": curves, "cells": curves}; cells by log odds.
+
+    Curves are {(approach, way): table}.
+    """
     panels = {"images": {}, "cells": {}}
-    for key, table in read.items():
-        labels, logits = metrics.arrays(table)
-        name, calls = ", ".join(key[2:]), judgements[key]
-        panels["images"][name] = calibration.risk(logits.max(axis=1), logits.argmax(axis=1) == labels)
-        panels["cells"][name] = calibration.risk(calls["log_odds"], calls["named"])
+    for key in (key for key in read if key[:2] == (task, architecture)):
+        labels, logits = metrics.arrays(read[key])
+        calls = judgements[key]
+        panels["images"][key[2:]] = calibration.risk(logits.max(axis=1), logits.argmax(axis=1) == labels)
+        panels["cells"][key[2:]] = calibration.risk(calls["log_odds"], calls["named"])
     return panels
 
 

@@ -684,14 +684,15 @@ def reliability(tables):
     return _finish(figure)
 
 
-def risk(panels):
-    """What is wrong among the surest answers; `panels`: {title: {name: `calibration.risk`}}."""
+def risk(panels, task, architecture):
+    """What is wrong among the surest answers, a colour an approach and a line style a way; panels: of `cells.risks`."""
     height = 4 + 0.125 * max(map(len, panels.values()))  # two names a row of the legend
-    figure, axes = _panels(panels, height)
+    figure, axes = _panels([f"{name}: {_words(task)}, {architecture}" for name in panels], height)
     for axis, curves in zip(axes, panels.values(), strict=True):
-        for number, (name, table) in enumerate(curves.items()):
-            style = {"color": PALETTE[number % len(PALETTE)], "label": name, "drawstyle": "steps-post"}
-            axis.plot(100 * table["coverage"], 100 * table["risk"], **style)
+        ways = list(dict.fromkeys(way for _, way in curves))
+        for (approach, way), table in curves.items():
+            style = {"color": _colour(approach), "linestyle": ("-", "--")[ways.index(way)], "drawstyle": "steps-post"}
+            axis.plot(100 * table["coverage"], 100 * table["risk"], label=f"{approach}, {way}", **style)
         axis.set(xlabel="answered, the surest first (%)", ylabel="of these wrong (%)", xlim=(0, 101), ylim=(0, None))
     return _with_legend_below(figure, columns=2)
 

@@ -187,7 +187,10 @@ def test_a_search_is_told_beside_counting():
 def test_risks_are_those_of_images_and_of_cells():
     table = confused(answers(["46,XX", "46,XY"]), "b", 45, 22)  # the Y looks like an X, less surely than the rest
     key = ("g_band", "net", "imagenet", "network")
-    panels = cells.risks({key: table}, {key: cells.judged(table)})
-    images, whole = (panels[name]["imagenet, network"] for name in ("images", "cells"))
+    others = {(*pair, *key[2:]): answers(["46,XX"]) for pair in (("q_band", "net"), ("g_band", "another"))}
+    read = {key: table} | others  # with the same approach and way
+    panels = cells.risks(read, {name: cells.judged(part) for name, part in read.items()}, "g_band", "net")
+    assert list(panels["images"]) == list(panels["cells"]) == [("imagenet", "network")]
+    images, whole = (panels[name]["imagenet", "network"] for name in ("images", "cells"))
     assert images["risk"].iloc[-1] == pytest.approx(1 / 92) and images["risk"].iloc[-2] == 0
     assert whole["coverage"].tolist() == [0.5, 1] and whole["risk"].tolist() == [0, 0.5]

@@ -89,3 +89,17 @@ def test_comparisons_of_one_seed_have_open_marks_and_each_network_its_own():
     }
     assert [mark.get_markerfacecolor() == "white" for mark in marks.values()] == [False, True, True]
     assert len({mark.get_color() for mark in marks.values()}) == 2
+
+
+def test_risk_has_the_colours_of_the_approaches_and_a_line_style_for_each_way():
+    table = pd.DataFrame({"coverage": [0.5, 1.0], "risk": [0.0, 0.5]})
+    curves = {(approach, way): table for approach in ("two_step", "imagenet") for way in ("network", "and size")}
+    figure = figures.risk({"images": curves, "cells": curves}, "q_band", "net")
+    for axis, name in zip(figure.axes, ("images", "cells"), strict=True):
+        assert axis.get_title(loc="left") == f"{name}: Q-band, net"
+        looks = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in axis.lines}
+        assert looks == {
+            f"{approach}, {way}": (figures.APPROACH_COLOURS[approach], style)
+            for approach in ("two_step", "imagenet")
+            for way, style in (("network", "-"), ("and size", "--"))
+        }
