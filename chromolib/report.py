@@ -120,6 +120,7 @@ def _write(folder, profile, notebooks, images):
         versions=sorted({_versions(record) for _, record in records}),
         answer=answer(tables),
         stopped=stopped,
+        approaches=_approaches(profile, records),
         scores=tables.get("table2_performance", pd.DataFrame()).to_dict("records"),
         claims=tables.get("claims"),
         figures=_sorted([_figure(file) for file in files.matching(folder, "figures/*.png")], order),
@@ -134,6 +135,13 @@ def _write(folder, profile, notebooks, images):
     with files.replacing(folder / "index.html") as temporary:
         temporary.write_text(content, encoding="utf-8")
     return folder / "index.html"
+
+
+def _approaches(profile, records):
+    """The names of the approaches of a profile: those of its runs, and those that its file, if it has one, asks for."""
+    known = profile in parameters.names("profile")
+    asked = parameters.of_profile(profile)["approaches"] if known else []
+    return sorted({names[2] for names, _ in records} | set(asked))
 
 
 def _packed(value):

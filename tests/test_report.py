@@ -67,7 +67,6 @@ def test_the_page_shows_tables_and_says_what_was_run(results):
     assert "These images are drawings" in page
     assert "<td>&lt;script&gt;</td><td>0.1235</td>" in page and "name <b>" not in page
     assert "q_band/resnet34/scratch/training.html" in page and (results / "tables" / "table9.tex").exists()
-    assert "No answer yet: run notebook 4 on this profile" in page
     assert "q_band / resnet34 / scratch" in page and "predictions.parquet: missing" in page.replace("\n", " ")
 
 
@@ -162,6 +161,17 @@ def test_a_profile_of_one_approach_shows_what_it_has_and_no_more(results):
     assert 'id="table-gains"' not in page and "<summary>Table 2: performance" in page
     assert "None of the paper’s 2 statements can be judged" in page and 'id="table-claims"' not in page
     assert "04_statistics, which as executed is not part of this folder" in page
+
+
+def test_a_profile_that_trains_one_approach_alone_is_not_sent_to_notebook_4(results):
+    """It compares none; one whose file asks for more approaches still waits for them."""
+    page = " ".join(report.write("small").read_text().split())
+    assert "This profile trains <code>scratch</code> alone, so no approaches are compared here. Of the stop" in page
+    assert "<code>scratch</code> alone: the paper’s statements about the stop are not asked here" in page
+    assert "run notebook 4" not in page
+    results.rename(results.with_name("demo"))  # whose file names all four
+    page = report.write("demo").read_text()
+    assert "No answer yet: run notebook 4" in page and "Not judged yet: run notebook 4" in page
 
 
 def test_many_networks_are_counted(results):
