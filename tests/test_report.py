@@ -128,6 +128,13 @@ def test_the_answer_gives_the_numbers_and_what_they_are_about(results):
     assert "those of one seed are about <em>these networks</em>" in said(results)
 
 
+def test_a_verdict_is_about_the_interval_before_it_is_rounded(results):
+    report.save_table(gains((*Q, 0.4, 0.018, 0.8), (*G, 0.4, -0.018, 0.8)), "small", "gains")
+    text = said(results)
+    assert "(95 % interval 0.0 to 0.8), a gain; on G-band" in text
+    assert "(95 % interval −0.0 to 0.8), no clear difference" in text
+
+
 def test_holm_has_the_last_word_and_other_tables_may_hold_the_control(results):
     report.save_table(gains((*Q, *UP), pooled_p_holm=0.051), "small", "gains")
     assert "<strong>Not shown</strong>" in said(results)
