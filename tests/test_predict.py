@@ -134,7 +134,7 @@ def test_a_folder_becomes_tables_and_karyograms(run, folder, tmp_path, capsys):
     log_probabilities = predict.predict(run, *predict.read_folder(folder)[1:3])[metrics.LOGITS].to_numpy()
     expected = karyotype.constitution(log_probabilities, table["cell"])
     assert calls["constitution"].tolist() == expected["constitution"].tolist()
-    assert calls["remark"].isna().all()
+    assert calls["remark"].str.startswith("46 of 46 images are unsure").all()  # of networks that have hardly learned
 
 
 def test_no_picture_is_written_over_another_and_none_stays_of_an_earlier_call(run, folder, tmp_path):
@@ -268,7 +268,7 @@ def test_what_is_no_single_cell_is_said(run, drawn, tmp_path, n, capsys):
     (calls,) = predict.write(predict.Predictor(run, [0]), place, tmp_path / "out").to_dict("records")
     assert calls["karyotype"] == "?" and not calls["sure"]
     words = f"{n} images, outside 44 to 48: not called (part of a cell, two cells in one folder, polyploidy)"
-    assert f"one: {words}" in capsys.readouterr().out and calls["remark"] == words
+    assert words in capsys.readouterr().out and words in calls["remark"]
     assert words[:50] in (tmp_path / "out" / "one.svg").read_text() and calls["constitution"] == "?"
 
 
