@@ -116,9 +116,8 @@ def curve(by_cells, baseline="imagenet", draws=10_000, seed=0):
     """
     parts = []
     for cells, found in sorted(by_cells.items()):
-        part = tables.gains(
-            found.scores, found.predictions, baseline, draws=draws, seed=seed, others=found.others
-        ).assign(cells=cells)
+        part = tables.gains(found.scores, found.predictions, baseline, draws=draws, seed=seed, others=found.others)
+        part = part.assign(cells=cells, after=np.nan, before=np.nan)  # columns that one without a row has, too
         for row in part.itertuples():
             pair = [(row.task, row.architecture, approach) for approach in ("two_step", baseline)]
             levels = [[_score(predictions[run]) for run in pair] for predictions in found.seeds(pair)]

@@ -171,6 +171,8 @@ def test_a_further_draw_of_cells_is_taken_where_it_has_both_approaches(by_cells)
 def test_a_slope_needs_two_numbers_of_cells(by_cells):
     one = {3: by_cells[3], 12: results({"imagenet": 0.5}, ["g_band"])}
     assert second_step.curve(one, draws=100)["cells"].tolist() == [3]
+    none = second_step.curve({12: one[12]}, draws=100)
+    assert none.empty and {"cells", "before", "after", "seeds"} <= set(none.columns)
     with pytest.raises(StudyError, match="1 number of cells with two_step and imagenet"):
         second_step.slope(one, "g_band", NETWORK)
 
