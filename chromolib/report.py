@@ -31,6 +31,7 @@ from chromolib.tables import RUN
 
 FORMATS = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time: equal files
 PUBLISHED = (".csv", ".tex", ".parquet", ".json", ".png")
+PAGE_ROWS = 60  # of print: a longer table is read as CSV, and is no LaTeX
 LARGEST = 1_000_000  # bytes of a notebook: larger ones are not published
 _CONTRAST = ["task", "architecture", "baseline", "against", "pooled_gain", "pooled_low", "pooled_high"]
 _HELP = {("imagenet", "two_step"), ("scratch", "intermediate")}  # with and without the stop
@@ -40,10 +41,13 @@ _CONTROL = ("imagenet_double", "two_step")  # the stop beside as many more steps
 
 
 def save_table(table, profile, name):
-    """Write a DataFrame to runs/<profile>/tables/<name>.csv, and as LaTeX beside it, for the report."""
+    """Write a DataFrame to runs/<profile>/tables/<name>.csv, and as LaTeX beside it where it fits on a page."""
     file = paths.runs() / profile / "tables" / f"{name}.csv"
     with files.replacing(file) as temporary:
         table.to_csv(temporary, index=False)
+    file.with_suffix(".tex").unlink(missing_ok=True)  # an earlier, shorter table's
+    if len(table) > PAGE_ROWS:
+        return
     with files.replacing(file.with_suffix(".tex")) as temporary:
         latex = table.to_latex(index=False, escape=True, na_rep="", float_format="{:.4g}".format)
         temporary.write_text(latex, encoding="utf-8")

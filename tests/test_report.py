@@ -70,6 +70,14 @@ def test_the_page_shows_tables_and_says_what_was_run(results):
     assert "q_band / resnet34 / scratch" in page and "predictions.parquet: missing" in page.replace("\n", " ")
 
 
+def test_a_table_longer_than_a_page_is_no_latex(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path))
+    file = tmp_path / "small" / "tables" / "calls.tex"
+    for rows, written in ((60, True), (61, False)):  # the second takes the place of the first
+        report.save_table(pd.DataFrame({"cell": range(rows)}), "small", "calls")
+        assert file.exists() == written and len(pd.read_csv(file.with_suffix(".csv"))) == rows
+
+
 def test_an_empty_profile_says_so_and_an_unknown_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("CHROMOLIB_RUNS", str(tmp_path))
     (tmp_path / "none").mkdir()
