@@ -54,6 +54,15 @@ def test_the_report_is_seen_at_every_width_and_by_everyone(evening, visit, viola
     assert page.locator("#table-gains").is_visible() and page.locator("#answer").is_visible()
 
 
+def test_no_table_is_cut_in_print(evening, visit):
+    """On A4, lying, within its margins of 12 mm: 273 mm at 96 px an inch."""
+    page = visit(evening, int(273 / 25.4 * 96))
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    widths = page.locator("table").evaluate_all("tables => tables.map(t => [t.id, t.scrollWidth])")
+    assert len(widths) > 10 and [row for row in widths if row[1] > page.viewport_size["width"]] == []
+
+
 def test_a_table_sorts_and_filters_by_keyboard(evening, visit):
     page = visit(evening)
     table = page.locator("#table-table1_similarity")
