@@ -13,7 +13,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -390,16 +390,11 @@ def _cached(source, path, size, presentation):
 @contextmanager
 def _alone(folder):
     """Processes that build the same cache do so in turn: what one has opened is not replaced by the next."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = files.lock(folder / ".lock", wait=-1)
-    except OSError:  # where nothing can be written there is nothing to replace
-        lock = None
-    try:
+    with ExitStack() as held:
+        with suppress(OSError):  # where nothing can be written there is nothing to replace
+            folder.mkdir(parents=True, exist_ok=True)
+            held.callback(files.lock(folder / ".lock", wait=-1).release)
         yield
-    finally:
-        if lock:
-            lock.release()
 
 
 def _key(source, path):

@@ -59,8 +59,8 @@ def check(architecture, size=128, seed=0, n=32):
         torch.manual_seed(seed)
         model = _trained(architecture, size, rng)
     pictures, labels, squares = _drawings(n, size, rng)
-    with torch.no_grad():
-        predicted = model(_pixels(pictures, architecture)).argmax(1).cpu().numpy()
+    seen = torch.from_numpy(pictures).to(device.choose())
+    predicted = training.predict(model, architecture, seen, "fp32").argmax(1).cpu().numpy()
     return Localisation(pictures, labels, squares, gradcam.maps(model, architecture, pictures, labels), predicted)
 
 
@@ -137,13 +137,9 @@ def _trained(architecture, size, rng):
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4 if transformer else 1e-3)
     for _ in range(_STEPS):
         pictures, labels, _ = _drawings(_BATCH, size, rng)
-        with device.autocast(device.choose()):
-            logits = model(_pixels(pictures, architecture))
-        truth = torch.tensor(labels, device=logits.device)
-        optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(logits.float(), truth).backward()
-        optimiser.step()
-    return model.eval()
+        images, truth = (torch.from_numpy(values).to(device.choose()) for values in (pictures, labels))
+        training.train_step(model, optimiser, architectures.normalise(images, architecture), truth)
+    return model
 
 
 def _drawings(n, size, rng):
@@ -155,7 +151,3 @@ def _drawings(n, size, rng):
     for square, (top, left) in zip(squares, rng.integers(0, size - side + 1, (n, 2)), strict=True):
         square[top : top + side, left : left + side] = True
     return np.where(squares, 255 * labels[:, None, None], noise).astype(np.uint8), labels, squares
-
-
-def _pixels(pictures, architecture):
-    return architectures.normalise(torch.tensor(pictures, device=device.choose()), architecture)

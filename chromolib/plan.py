@@ -187,8 +187,7 @@ def _measured(profile, keep):
         print(line.format(**rows[-1]), flush=True)
     if keep:
         table = pd.concat([pd.read_csv(SPEEDS), pd.DataFrame(rows)]) if SPEEDS.exists() else pd.DataFrame(rows)
-        with files.replacing(SPEEDS) as temporary:
-            table.drop_duplicates(_KEY, keep="last").sort_values(_KEY).to_csv(temporary, index=False)
+        files.write(SPEEDS, table.drop_duplicates(_KEY, keep="last").sort_values(_KEY).to_csv(index=False))
     return pd.DataFrame(rows)
 
 

@@ -257,8 +257,7 @@ def write(predictor, path, out, size=False, grad_cam=False):
     _clear(out)
     files.write(out / _SOURCE, f"{Path(path).resolve()}\n")
     for name, content in zip(_TABLES, (table.drop(columns=metrics.LOGITS), calls), strict=True):
-        with files.replacing(out / name) as temporary:
-            content.assign(use=predictor.use).to_csv(temporary, index=False)
+        files.write(out / name, content.assign(use=predictor.use).to_csv(index=False))
     for call, name in zip(calls.itertuples(), _file_names(calls["cell"]), strict=True):
         rows = np.flatnonzero(cells == call.cell)
         _draw(predictor, call, table.iloc[rows], [pictures[row] for row in rows], out / name)

@@ -43,14 +43,11 @@ _CONTROL = ("imagenet_double", "two_step")  # the stop beside as many more steps
 def save_table(table, profile, name):
     """Write a DataFrame to runs/<profile>/tables/<name>.csv, and as LaTeX beside it where it fits on a page."""
     file = paths.runs() / profile / "tables" / f"{name}.csv"
-    with files.replacing(file) as temporary:
-        table.to_csv(temporary, index=False)
+    files.write(file, table.to_csv(index=False))
     file.with_suffix(".tex").unlink(missing_ok=True)  # an earlier, shorter table's
-    if len(table) > PAGE_ROWS:
-        return
-    with files.replacing(file.with_suffix(".tex")) as temporary:
+    if len(table) <= PAGE_ROWS:
         latex = table.to_latex(index=False, escape=True, na_rep="", float_format="{:.4g}".format)
-        temporary.write_text(latex, encoding="utf-8")
+        files.write(file.with_suffix(".tex"), latex)
 
 
 def save_figure(figure, profile, name, caption="", alt=""):
@@ -107,7 +104,7 @@ def _write(folder, profile, notebooks, images):
     if "table2_performance" in tables:  # it has the runs in the order of the grid
         grid = list(tables["table2_performance"].reindex(columns=RUN).itertuples(index=False, name=None))
         records.sort(key=lambda item: grid.index(item[0]) if item[0] in grid else len(grid))
-    listed = [name for name, table in tables.items() if name != "claims" and len(table)]
+    listed = [{"name": name, "table": table} for name, table in tables.items() if name != "claims" and len(table)]
     shown = browse.images(folder, records)
     stopped = {names[2] for names, _ in records} & {after for _, after in _HELP}
     environment = jinja2.Environment(
@@ -128,7 +125,7 @@ def _write(folder, profile, notebooks, images):
         scores=tables.get("table2_performance", pd.DataFrame()).to_dict("records"),
         claims=tables.get("claims"),
         figures=_sorted([_figure(file) for file in files.matching(folder, "figures/*.png")], order),
-        tables=_sorted([{"name": name, "table": tables[name]} for name in tables if name in listed], order),
+        tables=_sorted(listed, order),
         latex={file.stem for file in files.matching(folder, "tables/*.tex")},
         notebooks=[path.as_posix() for path in notebooks],
         images=shown,
@@ -136,8 +133,7 @@ def _write(folder, profile, notebooks, images):
         drawn=[name for _, record in records if (name := record["data"].get("name", "")).startswith("synthetic")],
         packed=_packed,
     )
-    with files.replacing(folder / "index.html") as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    files.write(folder / "index.html", content)
     return folder / "index.html"
 
 
@@ -236,8 +232,7 @@ def _convert(notebook):
     if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
         from chromolib import offline  # nbconvert takes a second to import
 
-        with files.replacing(page) as temporary:
-            temporary.write_text(offline.html(notebook), encoding="utf-8")
+        files.write(page, offline.html(notebook))
     return page
 
 
