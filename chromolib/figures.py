@@ -574,9 +574,8 @@ def maps_on_drawings(checks):
     """Maps over five drawings whose deciding square is known; `checks`: dict of architecture to Localisation."""
     figure, axes = plt.subplots(len(checks), 5, figsize=(6.5, 1.55 * len(checks)), squeeze=False)
     for row, (name, check) in zip(axes, checks.items(), strict=True):
-        for axis, image in zip(row, overlay(check.images, check.maps), strict=False):
+        for axis, image, square in zip(row, overlay(check.images, check.maps), check.squares, strict=False):
             _show(axis, image)
-        for axis, square in zip(row, check.squares, strict=False):
             axis.contour(square, levels=[0.5], colors="white", linewidths=1.5)
         row[0].set_title(name, loc="left", fontsize=10)
     return _finish(figure)

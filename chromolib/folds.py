@@ -6,7 +6,7 @@ Whole karyotypes were kept on one side of a split by Poletti et al. in 2008 alre
 
 import numpy as np
 
-from chromolib import CLASSES, duplicates
+from chromolib import CLASSES, duplicates, metrics
 from chromolib.errors import StudyError
 
 BY = ("image", "cell", "patient")  # what may stay together
@@ -24,7 +24,7 @@ def split(labels, cells=None, n_folds=5, by="image", seed=0):
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a machine that only reads has none
 
-    labels, cells = np.asarray(labels), None if cells is None else np.asarray(cells)
+    labels, cells = metrics.check_labels(labels), None if cells is None else np.asarray(cells)
     _check(labels, cells, n_folds, by)
     splitter, groups = (StratifiedKFold, None) if by == "image" else (StratifiedGroupKFold, cells)
     parts = splitter(n_folds, shuffle=True, random_state=seed).split(labels, labels, groups)
@@ -40,8 +40,8 @@ def inner(labels, train, cells=None, by="image", seed=0, parts=5):
     are fewer cells (a half where it has two). Raises as `split`, and for a class with one image there.
     """
     train = np.asarray(train, np.int64)
-    part_labels, part_cells = np.asarray(labels)[train], None if cells is None else np.asarray(cells)[train]
-    _check_labels(part_labels)
+    part_labels = metrics.check_labels(np.asarray(labels)[train])
+    part_cells = None if cells is None else np.asarray(cells)[train]
     single = [CLASSES[label] for label in np.flatnonzero(np.bincount(part_labels) == 1)]
     if single:
         raise StudyError(
@@ -73,7 +73,6 @@ def _check(labels, cells, n_folds, by):
         raise StudyError(f"folds by {by!r}: take one of {', '.join(BY)}")
     if not isinstance(n_folds, int | np.integer) or n_folds < 2:
         raise StudyError(f"n_folds: {n_folds!r} folds are not possible; take a whole number from 2 on")
-    _check_labels(labels)
     counts = np.bincount(labels)
     small = [f"{CLASSES[label]} ({counts[label]})" for label in np.flatnonzero((counts > 0) & (counts < n_folds))]
     if small:
@@ -83,13 +82,6 @@ def _check(labels, cells, n_folds, by):
         )
     if by != "image":
         _check_groups(labels, cells, n_folds, by)
-
-
-def _check_labels(labels):
-    if labels.ndim != 1 or not labels.size or labels.dtype.kind not in "iu":
-        raise StudyError(f"labels: a list of whole numbers is needed, not {labels.shape} {labels.dtype}")
-    if labels.min() < 0 or labels.max() >= len(CLASSES):
-        raise StudyError(f"labels: {labels.min()} to {labels.max()}, but classes are 0 to {len(CLASSES) - 1}")
 
 
 def _check_groups(labels, cells, n_folds, by):

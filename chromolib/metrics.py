@@ -79,29 +79,35 @@ def macro_f1(hits, marks):
     return np.nan_to_num(f1(hits, marks)).mean(axis=-1)
 
 
-def check(labels, logits):
-    """labels (n,) as int64 and logits (n, 24) as float64; StudyError where they cannot be scored."""
-    labels, logits = np.asarray(labels), np.asarray(logits, np.float64)
+def check_labels(labels):
+    """labels (n,) as int64; StudyError where they are not the classes, 0..23, of at least one image."""
+    labels = np.asarray(labels)
     if labels.ndim != 1 or len(labels) == 0 or not np.issubdtype(labels.dtype, np.integer):
         raise StudyError(
             f"labels: expected one integer per image, not {labels.dtype} of shape {labels.shape}; "
             "pass the class index 0..23 of at least one image"
         )
-    if logits.shape != (len(labels), N_CLASSES):
-        raise StudyError(
-            f"logits: shape {logits.shape} does not fit {len(labels)} labels; expected ({len(labels)}, {N_CLASSES})"
-        )
     if labels.min() < 0 or labels.max() >= N_CLASSES:
         raise StudyError(
             f"labels: {labels.min()}..{labels.max()} leaves the range 0..{N_CLASSES - 1}; "
-            "labels count from 0 (chromosome 1) to 23 (Y), and unlabelled images (-1) cannot be scored"
+            "labels count from 0 (chromosome 1) to 23 (Y), and unlabelled images (-1) are of no class"
+        )
+    return labels.astype(np.int64)
+
+
+def check(labels, logits):
+    """labels (n,) as int64 and logits (n, 24) as float64; StudyError where they cannot be scored."""
+    labels, logits = check_labels(labels), np.asarray(logits, np.float64)
+    if logits.shape != (len(labels), N_CLASSES):
+        raise StudyError(
+            f"logits: shape {logits.shape} does not fit {len(labels)} labels; expected ({len(labels)}, {N_CLASSES})"
         )
     if not np.isfinite(logits).all():
         raise StudyError(
             f"logits: {(~np.isfinite(logits).all(axis=1)).sum()} of {len(labels)} images have NaN or infinite values; "
             "the training diverged: lower its learning rate and run it again"
         )
-    return labels.astype(np.int64), logits
+    return labels, logits
 
 
 def _areas(labels, probabilities):

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from chromolib import CLASSES, files
+from chromolib import CLASSES, files, measures
 from chromolib.errors import StudyError, ends_command
 
 # How much of the stain a band takes up; G-banding darkens what quinacrine brightens, the AT-rich bands. [ours]
@@ -199,9 +199,9 @@ def _finish_q(ink, inside, cell, rng):
 
 
 def _cropped(image, body, margin):
-    rows, columns = (np.flatnonzero(body.any(axis=axis)) for axis in (1, 0))
-    top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
-    image = image[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin]
+    rows, columns = measures.box(body)
+    top, left = max(rows.start - margin, 0), max(columns.start - margin, 0)
+    image = image[top : rows.stop + margin, left : columns.stop + margin]
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 

@@ -155,12 +155,10 @@ def performance(scores):
 def wide(table, metric):
     """Table 2 for reading: a metric of `performance` as text "mean ± SD", architectures down, approaches across."""
     values = table[[f"{metric}_mean", f"{metric}_sd"]].to_numpy()
-    text = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in values]
-    text = pd.Series(text, index=pd.MultiIndex.from_frame(table[RUN]))
+    text = table.assign(text=[f"{mean:.1f} ± {sd:.1f}" for mean, sd in values])
     tasks, networks, approaches = (list(dict.fromkeys(table[name])) for name in RUN)
-    columns = pd.MultiIndex.from_product([tasks, approaches])
-    text = text.unstack(["task", "approach"], fill_value="")
-    return text.reindex(networks, columns=columns, fill_value="")
+    text = text.pivot(index="architecture", columns=["task", "approach"], values="text").fillna("")
+    return text.reindex(networks, columns=pd.MultiIndex.from_product([tasks, approaches]), fill_value="")
 
 
 def costs(names, image_size):
