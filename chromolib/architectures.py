@@ -1,6 +1,9 @@
 """The study's networks, which all come from timm: a row each of parameters/architectures.yaml."""
 
 import importlib.util
+import os
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -171,6 +174,7 @@ def _with_imagenet_weights(name, image_size):
             f"{_misfit(path, _build(architecture, image_size), error)}. Delete the file or replace it"
         ) from error
     _refuse_nan(model, path)
+    _say_if_rounded(model, path)
     return model
 
 
@@ -181,18 +185,35 @@ def _refuse_nan(model, path):
             raise StudyError(f"weights {path}: {tensor} holds NaN or infinity; get the file again, or give another")
 
 
+def _say_if_rounded(model, path):
+    """A warning where the weights were kept in 16 bits or fewer, as their float32 no longer tells."""
+    largest = max(model.parameters(), key=torch.Tensor.numel)
+    if any(torch.equal(largest, largest.to(kind).float()) for kind in (torch.float16, torch.bfloat16)):
+        warnings.warn(f"weights {path}: were rounded to 16 bits or fewer; those of the study have 32", stacklevel=4)
+
+
 def _misfit(path, model, error):
     """What is wrong with a file of weights: its first tensor that does not fit, and what the file seems to be."""
     try:
         found = _shapes(timm.models.load_state_dict(path))
-    except Exception:  # it cannot even be read, and `error` says why
-        return _brief(error)
+    except Exception:  # it cannot even be read
+        return _in_place(path) or _brief(error)
     wanted = _shapes(model.state_dict())
     differing = [name for name in wanted | found if wanted.get(name) != found.get(name)]
     if not differing:
         return _brief(error)
     has, wants = (shapes.get(differing[0], "absent") for shapes in (found, wanted))
     return f"{differing[0]} is {has} in the file and {wants} in the network; {_resemblance(found)}"
+
+
+def _in_place(path):
+    """What lies in place of a file of weights, in words; None where it is something else, or cannot be read."""
+    if os.path.lexists(path) and not os.path.isfile(path):
+        return "it is no file, but a folder or a broken link"
+    with suppress(OSError), open(path, "rb") as file:
+        if other := files.kind(file.read(200).lstrip().lower(), files.IN_PLACE):
+            return f"it is {other}"
+    return None
 
 
 def _resemblance(found):
@@ -213,7 +234,7 @@ def _shapes(tensors):
 
 def _imagenet_file(architecture):
     candidates = (paths.weights() / f"{architecture.timm_name}{suffix}" for suffix in (".safetensors", ".pth"))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.lexists(path)), None)  # a folder or broken link is refused
 
 
 def _packaged_lite0(image_size):

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -196,11 +197,42 @@ def test_malicious_weights_in_the_folder_are_refused(no_network):
 
 
 @pytest.mark.fault(14)
-@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>Sign in</html>", b"\x08\0\0\0\0\0\0\0{"])
-def test_a_web_page_or_half_a_download_in_the_folder_is_refused(no_network, content):
-    (no_network / "resnet34.tv_in1k.safetensors").write_bytes(content)
-    with pytest.raises(StudyError, match=r"resnet34\.tv_in1k\.safetensors are not a whole"):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html>Sign in</html>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "it is a Git LFS pointer"),
+        (b"\x08\0\0\0\0\0\0\0{", ""),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_web_page_or_half_a_download_in_the_folder_is_refused(no_network, content, words, suffix):
+    (no_network / f"resnet34.tv_in1k.{suffix}").write_bytes(content)
+    with pytest.raises(StudyError, match=rf"resnet34\.tv_in1k\.{suffix} are not a whole.*checkpoint: {words}"):
         small("resnet34", weights="imagenet")
+
+
+def test_a_folder_or_a_broken_link_in_place_of_weights_is_named_and_nothing_downloaded(no_network):
+    place = no_network / "resnet34.tv_in1k.safetensors"
+    place.mkdir()
+    with pytest.raises(StudyError, match=r"tv_in1k\.safetensors are not a whole.*it is no file, but a folder"):
+        small("resnet34", weights="imagenet")
+    place.rmdir()
+    place.symlink_to("absent")  # as git-annex leaves one for a file that was not fetched
+    with pytest.raises(StudyError, match=r"tv_in1k\.safetensors are not a whole.*a broken link"):
+        small("resnet34", weights="imagenet")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.int8])
+def test_weights_that_were_rounded_are_said(no_network, kind):
+    tensors = timm.create_model("mobilenetv3_large_100").state_dict()
+    file = no_network / "mobilenetv3_large_100.ra_in1k.safetensors"
+    safetensors.torch.save_file({name: values.to(kind) for name, values in tensors.items()}, file)
+    with pytest.warns(UserWarning, match=r"ra_in1k\.safetensors: were rounded to 16 bits"):
+        small("mobilenetv3_large", weights="imagenet")
+    safetensors.torch.save_file(tensors, file)
+    with warnings.catch_warnings(action="error"):
+        small("mobilenetv3_large", weights="imagenet")
 
 
 @pytest.mark.fault(14)
