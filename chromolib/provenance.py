@@ -68,7 +68,7 @@ def _project():
             raise OSError("the project lies inside another repository, and has none of its own")
         return {"commit": _git("rev-parse", "HEAD"), "clean": not _git("status", "--porcelain")}
     except (OSError, subprocess.CalledProcessError) as error:
-        reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[0]
+        reason = (os.fsdecode(getattr(error, "stderr", "")) or str(error)).strip().splitlines()[0]
         warnings.warn(f"the commit of this code is not known: {reason}", stacklevel=3)
         return {"commit": None, "clean": None, "unknown": reason}
 
@@ -77,5 +77,5 @@ def _git(*words):
     """What git says of the project, whatever repository the environment names: in a hook, or for another project."""
     command = ["git", "-C", str(paths.ROOT), *words]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment | {"LC_ALL": "C"})
-    return found.stdout.strip()
+    found = subprocess.run(command, capture_output=True, check=True, env=environment | {"LC_ALL": "C"})
+    return os.fsdecode(found.stdout).strip()  # as paths are decoded: by text=True a letter such as ü becomes another

@@ -4,6 +4,7 @@ import datetime
 import os
 import platform
 import subprocess
+import sys
 import warnings
 
 import pytest
@@ -58,6 +59,19 @@ def test_it_is_the_projects_own_commit_whatever_the_environment_names(repository
     assert described(monkeypatch, repository) == {"commit": first, "clean": True}
     (repository / "new").touch()
     assert provenance.describe()["project"]["clean"] is False
+
+
+def test_a_path_with_other_letters_is_this_project_in_any_locale(repository):
+    """As on Windows, or in a job with the locale C: Python then decodes what a program prints otherwise than paths."""
+    folder = repository / "Müller"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", "first")
+    text = "import sys; from chromolib import paths, provenance; paths.ROOT = paths.Path(sys.argv[1]); "
+    command = [sys.executable, "-c", f"{text}print(provenance._project())", folder]
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, cwd=paths.ROOT, env=os.environ | locale, capture_output=True, text=True)
+    assert git(folder, "rev-parse", "HEAD") in done.stdout, done.stderr
 
 
 def test_what_git_refuses_is_said(tmp_path, monkeypatch):
