@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 from tqdm import tqdm
 
+from chromolib import files
 from chromolib.errors import StudyError
 
 CIR = "https://github.com/CloudDataLab/CIR-Net/raw/HEAD/data/origin.tar.gz"
@@ -39,8 +41,22 @@ def get(name, obtain, folder):
 def download(address, file, md5=None):
     """Fetch an address into a file, going on where an earlier call was cut off; StudyError where it fails.
 
-    file: Path, which appears only when it is whole, and right by its MD5 where one is given.
+    file: Path, which appears only when it is whole, and right by its MD5 where one is given. Another process that
+    fetches the same is left alone: StudyError.
     """
+    place = file.with_name(f".{file.name}.lock")
+    lock = files.lock(place)
+    if lock is None:
+        raise StudyError(f"{file}: another process is downloading it; wait for it, or stop it")
+    try:
+        _download(address, file, md5)
+    finally:
+        lock.release()
+        with suppress(OSError):  # Windows keeps a file that another process has just opened
+            place.unlink()
+
+
+def _download(address, file, md5):
     size, part = _begin(address, file)
     bar = tqdm(desc=file.name, total=size, initial=_length(part), unit="B", unit_scale=True)
     with bar:
