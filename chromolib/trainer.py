@@ -162,6 +162,7 @@ class Run:
             model.reset_classifier(len(CLASSES))
         return model
 
+    @device.memory_explained()
     def train(self, fold, report=None):
         """Train a fold and write what it gave, weights first; a fold that is already there is left as it is.
 
@@ -290,10 +291,12 @@ def delete(path):
 
 
 def _empty(path):
-    """Take all results from a folder, run.json first."""
-    for file in [path / "run.json", *(file for file in path.iterdir() if file.suffix in runs.RESULTS)]:
+    """Take all results from a folder; first what says that the run is done, and its folds: it may be cut short."""
+    results = (file for file in path.iterdir() if file.suffix in runs.RESULTS)
+    for file in [path / "run.json", path / "folds.csv", *results]:
         file.unlink(missing_ok=True)
-    shutil.rmtree(path / "resume", ignore_errors=True)
+    if (path / "resume").exists():  # whose states must not be gone on with
+        shutil.rmtree(path / "resume")
 
 
 def _folder(settings, root):

@@ -8,7 +8,9 @@ import os
 import re
 import resource
 import shutil
+import signal
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -351,6 +353,33 @@ def test_other_settings_in_its_place_are_refused_until_it_is_deleted(settings, t
     trainer.delete(str(run.path))
     assert not contents(run.path).keys() & before.keys() - {".lock"}
     train(other, tmp_path)
+
+
+def delete_until_killed(path, number):
+    unlink = Path.unlink
+
+    def die(file, **options):
+        nonlocal number
+        number -= 1
+        if number < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        unlink(file, **options)
+
+    Path.unlink = die
+    trainer.delete(path)
+
+
+@pytest.mark.fault(5)
+@pytest.mark.parametrize("number", range(5))  # of the files that are gone by then
+def test_killed_while_deleting_no_fold_is_taken_for_trained_without_its_weights(
+    settings, tmp_path, train, killed_in, number
+):
+    settings = settings | {"folds": [0]}
+    run = trainer.Run(settings, tmp_path)
+    run.train(0)
+    trainer._locks.pop(run.path).release()
+    killed_in(delete_until_killed, run.path, number)
+    assert "fold0.safetensors" in runs.record(train(settings, tmp_path))["files"]
 
 
 def test_a_finished_run_on_other_images_is_refused(settings, tmp_path, train, changed):
