@@ -13,6 +13,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from chromolib import architectures, device
 
 
+@device.memory_explained()
 @torch.enable_grad()
 def maps(model, architecture, images, classes, batch_size=32):
     """Grad-CAM: how much each place speaks for a class, (n, H, W) float32 in [0, 1].

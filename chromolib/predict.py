@@ -14,6 +14,7 @@ import argparse
 import collections
 import itertools
 import os
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -84,6 +85,7 @@ class Predictor:
         """What its answers are for, in words; more of them where it knows drawings alone."""
         return f"{PURPOSE}; {_DRAWN}" if self.data.startswith("synthetic") else PURPOSE
 
+    @device.memory_explained()
     def _model(self, fold):
         model = architectures.create(self.architecture, runs.weights(self.path, fold), image_size=self.size)
         return device.prepare(model, self.device)
@@ -96,6 +98,7 @@ class Predictor:
             shown.take(index, picture)
         return shown.images()
 
+    @device.memory_explained()
     def logits(self, squares):
         """(folds, n, 24) float32 of squares as from `squares`."""
         seen = torch.from_numpy(squares).to(self.device)
@@ -245,8 +248,8 @@ def write(predictor, path, out, size=False, grad_cam=False):
     """Predict all images of a folder or sheet and write what came out to the folder `out`; returns the calls.
 
     predictions.csv, karyotypes.csv, and of each cell <cell>.png, <cell>.svg and, if asked for,
-    <cell>_grad_cam.png. Those of an earlier call are replaced, and its pictures of other cells
-    deleted; StudyError where that was of another folder, where `out` lies in the folder of the
+    <cell>_grad_cam.png. Those of an earlier call are replaced at the end, and its pictures of other
+    cells deleted; StudyError where that was of another folder, where `out` lies in the folder of the
     images, and where it holds such tables of someone else.
     """
     _check_out(path, out)
@@ -254,15 +257,21 @@ def write(predictor, path, out, size=False, grad_cam=False):
     areas = [images.area_and_length(picture) for picture in pictures] if size else None
     table, calls, further = _predict(predictor, pictures, cells, areas)
     table.insert(0, "file", names)
-    _clear(out)
-    files.write(out / _SOURCE, f"{Path(path).resolve()}\n")
-    for name, content in zip(_TABLES, (table.drop(columns=metrics.LOGITS), calls), strict=True):
-        files.write(out / name, content.assign(use=predictor.use).to_csv(index=False))
-    for call, name in zip(calls.itertuples(), _file_names(calls["cell"]), strict=True):
-        rows = np.flatnonzero(cells == call.cell)
-        _draw(predictor, call, table.iloc[rows], [pictures[row] for row in rows], out / name)
-        if grad_cam:
-            _draw_maps(predictor, call, table.iloc[rows], [pictures[row] for row in rows], out / name)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=files.PART) as temporary:  # all of one call, or nothing
+        folder = Path(temporary)
+        files.write(folder / _SOURCE, f"{Path(path).resolve()}\n")
+        for name, content in zip(_TABLES, (table.drop(columns=metrics.LOGITS), calls), strict=True):
+            files.write(folder / name, content.assign(use=predictor.use).to_csv(index=False))
+        for call, name in zip(calls.itertuples(), _file_names(calls["cell"]), strict=True):
+            rows = np.flatnonzero(cells == call.cell)
+            _draw(predictor, call, table.iloc[rows], [pictures[row] for row in rows], folder / name)
+            if grad_cam:
+                _draw_maps(predictor, call, table.iloc[rows], [pictures[row] for row in rows], folder / name)
+        _check_out(path, out)  # again: another process may have written there
+        _clear(out)
+        for file in sorted(folder.iterdir(), key=lambda file: file.name != _SOURCE):  # first what tells of all
+            file.replace(out / file.name)
     for remark in [*remarks, *further]:
         print(remark)
     return calls

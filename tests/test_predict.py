@@ -1,6 +1,8 @@
 """Prediction of one's own images: a tiny run's networks, folders and sheets as people have them, what is written."""
 
 import dataclasses
+import errno
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from chromolib import (
     CLASSES,
+    architectures,
     datasets,
+    device,
+    gradcam,
     images,
     karyotype,
     metrics,
@@ -22,6 +29,7 @@ from chromolib import (
     runs,
     synthetic,
     trainer,
+    training,
 )
 from chromolib.errors import StudyError
 
@@ -157,6 +165,60 @@ def test_no_picture_is_written_over_another_and_none_stays_of_an_earlier_call(ru
         *("predictions.csv", "karyotypes.csv", "source.txt", "notes.txt"),
         *("a_b.png", "a_b.svg"),
     }
+
+
+@pytest.mark.fault(26)
+def test_a_full_disk_keeps_the_results_of_an_earlier_call(run, folder, tmp_path, monkeypatch):
+    predictor, out = predict.Predictor(run, [0]), tmp_path / "out"
+    predict.write(predictor, folder, out)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    savefig = Figure.savefig
+
+    def fill(figure, file, **options):
+        if "cell02" in str(file):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        savefig(figure, file, **options)
+
+    monkeypatch.setattr(Figure, "savefig", fill)
+    with pytest.raises(StudyError, match=r"cell02\.png: cannot be written.*what was there before is kept"):
+        predict.write(predict.Predictor(run, [1]), folder, out)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+@pytest.mark.fault(27)
+def test_what_another_process_has_written_meanwhile_is_kept(run, folder, tmp_path, monkeypatch):
+    out, draw = tmp_path / "out", predict._draw
+
+    def other(*arguments):
+        (out / "source.txt").write_text("elsewhere")
+        draw(*arguments)
+
+    monkeypatch.setattr(predict, "_draw", other)
+    with pytest.raises(StudyError, match="holds what was predicted of elsewhere"):
+        predict.write(predict.Predictor(run, [0]), folder, out)
+    assert [file.name for file in out.iterdir()] == ["source.txt"]
+
+
+@pytest.mark.fault(24)
+def test_out_of_memory_is_said(run, drawn, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    predictor = predict.Predictor(run, [0])
+    squares, name = predictor.squares(drawn[0][:2]), predictor.architecture
+    for place, word, work in (
+        (training, "predict", lambda: predictor.logits(squares)),
+        (torch, "from_numpy", lambda: predictor.logits(squares)),
+        (device, "prepare", lambda: predict.Predictor(run, [0])),
+        (
+            architectures,
+            "normalise",
+            lambda: gradcam.maps(predictor.models[0], name, squares, [0, 1]),
+        ),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(StudyError, match="out of memory: lower"):
+            patch.setattr(place, word, full)
+            work()
 
 
 def test_the_images_of_one_cell_need_no_sub_folder(folder):
