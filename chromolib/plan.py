@@ -32,6 +32,7 @@ def study(profile, architecture):
     return parameters.of_profile(profile, parameters.path("architecture", architecture))
 
 
+@device.memory_explained()
 def measure(settings):
     """Speed of one worker on this machine: dict, a row of the table of speeds.
 
@@ -44,9 +45,8 @@ def measure(settings):
     batch = settings["batch_size"] if place.type == "cuda" else _CPU_BATCH
     recipe = replace(training.Recipe.of(settings | {"stages": 1}), batch_size=batch, adam_epochs=1, sgd_epochs=0)
     layout = architectures.memory_format(name, place)
-    with device.memory_explained():
-        model = device.prepare(architectures.create(name, image_size=size), place, layout)
-        images = torch.randint(256, (batch, size, size), dtype=torch.uint8, device=place)
+    model = device.prepare(architectures.create(name, image_size=size), place, layout)
+    images = torch.randint(256, (batch, size, size), dtype=torch.uint8, device=place)
     labels, every = torch.arange(batch, device=place) % 24, np.arange(batch)
     examples = training.Examples(images, labels, every, every[:1])
     if recipe.compiled:
@@ -85,7 +85,7 @@ def _saving(model):
     file, started = paths.runs() / "plan.pt", time.perf_counter()
     with files.replacing(file) as temporary:
         torch.save(model.state_dict(), temporary)
-    file.unlink()
+    file.unlink(missing_ok=True)  # two may measure at once
     return round(4 * (time.perf_counter() - started), 3)
 
 

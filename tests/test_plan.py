@@ -100,12 +100,13 @@ def test_all_gpus_are_counted(profile, monkeypatch, capsys):
 
 @pytest.mark.fault(24)
 def test_out_of_memory_is_said(profile, monkeypatch):
-    def prepare(*_):
+    def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(device, "prepare", prepare)
-    with pytest.raises(SystemExit, match="plan: out of memory"):
-        plan.main([profile()])
+    for place, name in ((device, "prepare"), (plan, "_per_second")):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit, match="plan: out of memory"):
+            patch.setattr(place, name, full)
+            plan.main([profile()])
 
 
 def test_the_paper_trains_330_networks():
