@@ -102,7 +102,7 @@ def _folds(mine, reference):
 
 
 def _tables(profile, roots, exact):
-    names = {file.stem for root in roots for file in (root / profile / "tables").glob("*.csv")}
+    names = {file.stem for root in roots for file in files.matching(root / profile, "tables/*.csv")}
     for name in sorted(names):
         found = [root / profile / "tables" / f"{name}.csv" for root in roots]
         free = _reads_what_one_lacks(name, profile, roots)

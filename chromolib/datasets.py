@@ -394,6 +394,7 @@ def _alone(folder):
         with suppress(OSError):  # where nothing can be written there is nothing to replace
             folder.mkdir(parents=True, exist_ok=True)
             held.callback(files.lock(folder / ".lock", wait=-1).release)
+            files.clear_parts(folder)
         yield
 
 

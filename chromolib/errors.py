@@ -22,11 +22,16 @@ def refuse_all(where, faults, total, ending):
 
 @contextmanager
 def ends_command(word=""):
-    """A decorator of a `main`: StudyError ends it with its message, after `word`, and status 1, Ctrl-C with 130."""
+    """A decorator of a `main`: StudyError ends it with its message, after `word`, and status 1, Ctrl-C with 130.
+
+    So does what the system refuses, such as to write where the disk is full: it names its file, and needs no traceback.
+    """
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)  # as shells say it of SIGINT
-    except StudyError as error:
+    except BrokenPipeError:  # whoever read, such as head, has enough
+        raise
+    except (StudyError, OSError) as error:
         sys.exit(f"{word}: {error}" if word else str(error))

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from chromolib.errors import StudyError
 
-_PART = ".part."  # begins the name of a file that is being written
+PART = ".part."  # begins the name of a file that is being written
 IN_PLACE = {  # what a download may leave in place of a file: how it begins, in small letters
     "a web page": (b"<!doctype", b"<html", b"<?xml"),
     "a Git LFS pointer (fetch the file with `git lfs pull`)": b"version https://git-lfs",
@@ -48,7 +48,7 @@ def write(path, text):
 
 def _replacing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{_PART}{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PART}{path.name}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -67,22 +67,24 @@ def _replacing(path):
 
 def clear_parts(folder):
     """Delete what a killed process had half written in a folder, and below; for the one who alone writes there."""
-    for part in Path(folder).rglob(f"{_PART}*"):
+    for part in Path(folder).rglob(f"{PART}*"):
         part.unlink()
 
 
 def matching(folder, pattern):
     """Sorted paths below a folder that match a pattern such as "*/*/run.json"; none where the folder is absent.
 
-    StudyError for a folder that cannot be read, which pathlib's glob passes over without a word.
+    What a killed process had half written is passed over. StudyError for a folder that cannot be read, which pathlib's
+    glob passes over without a word.
     """
     first, _, rest = pattern.partition("/")
     try:
-        found = [Path(folder, name) for name in sorted(fnmatch.filter(os.listdir(folder), first))]
+        names = sorted(name for name in fnmatch.filter(os.listdir(folder), first) if not name.startswith(PART))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise StudyError(f"{folder}: cannot be read ({error.strerror}); give yourself the right to") from error
+    found = [Path(folder, name) for name in names]
     return [deeper for path in found for deeper in matching(path, rest)] if rest else found
 
 

@@ -43,11 +43,13 @@ _CONTROL = ("imagenet_double", "two_step")  # the stop beside as many more steps
 def save_table(table, profile, name):
     """Write a DataFrame to runs/<profile>/tables/<name>.csv, and as LaTeX beside it where it fits on a page."""
     file = paths.runs() / profile / "tables" / f"{name}.csv"
-    files.write(file, table.to_csv(index=False))
-    file.with_suffix(".tex").unlink(missing_ok=True)  # an earlier, shorter table's
-    if len(table) <= PAGE_ROWS:
-        latex = table.to_latex(index=False, escape=True, na_rep="", float_format="{:.4g}".format)
-        files.write(file.with_suffix(".tex"), latex)
+    with files.replacing(file) as temporary:  # to the end: both are of one table, or stay as they were
+        table.to_csv(temporary, index=False)
+        if len(table) > PAGE_ROWS:
+            file.with_suffix(".tex").unlink(missing_ok=True)  # an earlier, shorter table's
+        else:
+            latex = table.to_latex(index=False, escape=True, na_rep="", float_format="{:.4g}".format)
+            files.write(file.with_suffix(".tex"), latex)
 
 
 def save_figure(figure, profile, name, caption="", alt=""):
@@ -264,7 +266,8 @@ def publish(profile):
         _record_packed(copy)
         if files.matching(copy, "tables/*.csv"):  # else its runs are told in another profile's notebooks
             _write(copy, profile, sorted(path for path in notebooks if path.suffix == ".ipynb"), images=False)
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            target.rename(Path(temporary) / "before")  # at once: deleting could be cut short
         copy.rename(target)
     return target
 
@@ -272,7 +275,7 @@ def publish(profile):
 def _copy(name, file, folder):
     """Copy a file of a profile, if it is to be published; its name in the folder, or None."""
     notebook = file.suffix == ".ipynb" and len(name.parts) == 1
-    if not (notebook or file.suffix in PUBLISHED) or "resume" in name.parts:
+    if not (notebook or file.suffix in PUBLISHED) or "resume" in name.parts or name.name.startswith(files.PART):
         return None
     text = _plain(file) if notebook else ""
     if len(text.encode()) > LARGEST:

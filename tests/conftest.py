@@ -5,6 +5,7 @@ import functools
 import importlib
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -130,6 +131,15 @@ def killed_in():
         assert process.exitcode == -signal.SIGKILL
 
     return run
+
+
+@pytest.fixture
+def full_disk():
+    """No file can grow beyond a thousand bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture(scope="session")

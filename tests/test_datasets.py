@@ -375,6 +375,16 @@ def test_a_damaged_cache_is_made_anew(cir, own_cache, damage):
     np.testing.assert_array_equal(datasets.load("cir", cir, size=16).images, expected)
 
 
+@pytest.mark.fault(5)
+def test_what_a_kill_left_in_the_cache_goes_when_it_is_built(cir, own_cache):
+    datasets.load("cir", cir, size=16)
+    index = next(own_cache.rglob("index.json"))
+    index.unlink()
+    (index.parent / ".part.squares.npy.x.npy").touch()
+    datasets.load("cir", cir, size=16)
+    assert {file.name for file in index.parent.iterdir()} == {".lock", "index.json", "squares.npy"}
+
+
 def test_jobs_that_start_together_build_the_cache_once(cir, monkeypatch):
     """Both have found no cache before either begins to build: what one has opened must not be replaced by the other."""
     opened, build, built, together = datasets._open, datasets._build, [], threading.Barrier(2)

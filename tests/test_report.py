@@ -1,10 +1,13 @@
 """The report's page, what it answers, and what is published of a profile."""
 
 import base64
+import errno
 import io
 import json
+import os
 import re
 import shutil
+import signal
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -76,6 +79,31 @@ def test_a_table_longer_than_a_page_is_no_latex(tmp_path, monkeypatch):
     for rows, written in ((60, True), (61, False)):  # the second takes the place of the first
         report.save_table(pd.DataFrame({"cell": range(rows)}), "small", "calls")
         assert file.exists() == written and len(pd.read_csv(file.with_suffix(".csv"))) == rows
+
+
+@pytest.mark.fault(26)
+def test_a_table_that_does_not_fit_on_the_disk_stays_whole_in_both_its_files(results, full_disk):
+    before = {file: file.read_text() for file in results.glob("tables/*")}
+    assert {file.suffix for file in before} == {".csv", ".tex"}
+    fits_as_csv = pd.DataFrame({"a": [10**9] * 40})  # of 1,000 bytes it takes half; LaTeX takes more
+    with pytest.raises(StudyError, match=r"table9\.tex: cannot be written.*what was there before is kept"):
+        report.save_table(fits_as_csv, "small", "table9")
+    assert {file: file.read_text() for file in results.glob("tables/*")} == before
+
+
+def write_a_table_until_killed(folder):
+    paths.runs, os.replace = lambda: folder, lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    report.save_table(pd.DataFrame({"a": [1]}), "small", "gains")
+
+
+@pytest.mark.fault(5)
+def test_what_a_kill_left_of_a_table_is_neither_shown_nor_published(results, killed_in):
+    killed_in(write_a_table_until_killed, results.parent)
+    assert list(results.glob("tables/.part.*"))
+    target = report.publish("small")
+    assert not list(target.rglob(".part*"))
+    for page in (report.write("small"), target / "index.html"):
+        assert ".part" not in page.read_text()
 
 
 def test_an_empty_profile_says_so_and_an_unknown_one_is_refused(tmp_path, monkeypatch):
@@ -350,6 +378,38 @@ def test_a_committed_page_is_small_and_its_links_lead_somewhere(page):
 def test_a_wrong_word_is_answered_with_the_right_ones(words):
     with pytest.raises(SystemExit, match=r"usage: .* write\|publish PROFILE"):
         report.main(words)
+
+
+@pytest.mark.fault(26)
+def test_a_full_disk_is_one_line_and_keeps_what_was_published(results, full_disk, monkeypatch):
+    before = paths.ROOT / "runs" / "reference" / "small" / "claims.csv"
+    before.parent.mkdir(parents=True)
+    before.touch()
+    with pytest.raises(SystemExit, match=r"^report: .*index\.html: cannot be written"):
+        report.main(["publish", "small"])
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    with pytest.raises(SystemExit, match=r"^report: .*No space left"):
+        report.main(["publish", "small"])
+    assert [file.name for file in before.parents[1].rglob("*")] == ["small", "claims.csv"]
+
+
+@pytest.mark.fault(5)
+def publish_until_killed(folder, project):
+    """Killed where it has just deleted a folder."""
+    paths.runs, paths.ROOT, delete = lambda: folder, project, shutil.rmtree
+    shutil.rmtree = lambda *names, **options: (delete(*names), os.kill(os.getpid(), signal.SIGKILL))
+    report.publish("small")
+
+
+@pytest.mark.fault(5)
+def test_a_kill_while_publishing_leaves_a_whole_copy(results, killed_in):
+    target = report.publish("small")
+    killed_in(publish_until_killed, results.parent, paths.ROOT)
+    assert (target / "index.html").is_file() and runs.record(target / "q_band" / "resnet34" / "scratch")
 
 
 def test_a_profile_that_cannot_be_published_does_not_replace_what_was(results):
