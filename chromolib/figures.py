@@ -541,8 +541,11 @@ def coverage(table):
 
 
 def overlay(images, maps):
-    """Jet colours over images, half of each: (..., H, W) uint8 and (..., H, W) in [0, 1] -> (..., H, W, 3) uint8."""
-    colours = plt.get_cmap("jet")(np.asarray(maps))[..., :3] * 255
+    """Colours of maps over images, half of each: (..., H, W) uint8, (..., H, W) in [0, 1] -> (..., H, W, 3) uint8.
+
+    From black to yellow, lighter all the way: the paper's rainbow cannot be read without colour vision.
+    """
+    colours = plt.get_cmap("inferno")(np.asarray(maps))[..., :3] * 255
     grey = np.asarray(images)[..., None]
     return np.round((grey + colours) / 2).astype(np.uint8)
 

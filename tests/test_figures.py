@@ -11,13 +11,15 @@ from chromolib import CLASSES, datasets, figures, images, synthetic
 LABELS = np.array([*np.repeat(np.arange(22), 2), 22, 23])
 
 
-def test_overlay_mixes_jet_and_grey():
+def test_overlay_mixes_colours_and_grey():
     images = np.array([[[100, 100]]], np.uint8)
     maps = np.array([[[0.0, 1.0]]], np.float32)
-    # Jet runs from (0, 0, 0.5) to (0.5, 0, 0).
-    expected = [[[50, 50, 114], [114, 50, 50]]]
+    # Inferno runs from (0, 0, 0.01) to (0.99, 1, 0.64).
+    expected = [[[50, 50, 52], [176, 177, 132]]]
     np.testing.assert_allclose(figures.overlay(images, maps)[0], expected, atol=1)
     assert figures.overlay(images, maps).dtype == np.uint8
+    rising = figures.overlay(np.zeros((1, 256), np.uint8), np.linspace(0, 1, 256)[None]) @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(rising) > -1).all() and rising[0, -1] > 100  # lighter all the way, whoever sees it
 
 
 def test_a_chromosome_gets_its_own_size_back():
