@@ -370,7 +370,7 @@ def delete_until_killed(path, number):
 
 
 @pytest.mark.fault(5)
-@pytest.mark.parametrize("number", range(5))  # of the files that are gone by then
+@pytest.mark.parametrize("number", (1, 3))  # of the files that are gone by then
 def test_killed_while_deleting_no_fold_is_taken_for_trained_without_its_weights(
     settings, tmp_path, train, killed_in, number
 ):
