@@ -1,7 +1,6 @@
 """Downloads from a server on this machine that answers, cuts off, lies, or is not there."""
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -10,6 +9,7 @@ import stat
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import filelock
 import pytest
 
 from chromolib import archives, datasets, fetch
@@ -146,10 +146,9 @@ def test_another_version_on_the_server_is_not_mixed_with_the_first(server, tmp_p
 
 @pytest.mark.fault(27)
 def test_two_processes_do_not_write_into_one_download(server, tmp_path):
-    with open(tmp_path / ".a.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(StudyError, match="a: another process is downloading it"):
-            fetch.download(server.address, tmp_path / "a", MD5)
+    other = filelock.FileLock(tmp_path / ".a.lock")
+    with other, pytest.raises(StudyError, match="a: another process is downloading it"):
+        fetch.download(server.address, tmp_path / "a", MD5)
     assert server.asked == []
     fetch.download(server.address, tmp_path / "a", MD5)
     assert os.listdir(tmp_path) == ["a"]
