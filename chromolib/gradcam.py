@@ -32,17 +32,23 @@ def maps(model, architecture, images, classes, batch_size=32):
     if len(classes) and not 0 <= classes.min() <= classes.max() < model.num_classes:  # GradCAM hides an IndexError
         raise ValueError(f"classes: {classes.min()}..{classes.max()} leaves the range 0..{model.num_classes - 1}")
     where, row, mode = device.choose(), architectures.row(architecture), model.training
-    model.to(where)
+    layer = model.to(where).get_submodule(row.cam_layer)
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
     heat = [np.zeros((0, *images.shape[1:]), np.float32)]
+    begins = layer.register_forward_hook(_begin_gradients)
     try:
-        with GradCAM(model, [model.get_submodule(row.cam_layer)], partial(_as_grid, model, row.layout)) as cam:
+        for weight in learning:
+            weight.requires_grad_(False)
+        with GradCAM(model, [layer], partial(_as_grid, model, row.layout)) as cam:
             for start in range(0, len(images), batch_size):
                 part = slice(start, start + batch_size)
                 pixels = architectures.normalise(torch.from_numpy(images[part]).to(where), architecture)
-                targets = [ClassifierOutputTarget(int(wanted)) for wanted in classes[part]]
-                heat.append(cam(pixels.requires_grad_(), targets))  # gradients even if the model is frozen
+                heat.append(cam(pixels, [ClassifierOutputTarget(int(wanted)) for wanted in classes[part]]))
     finally:
-        model.train(mode).zero_grad()
+        begins.remove()
+        for weight in learning:
+            weight.requires_grad_()
+        model.train(mode)
     return _unit_range(np.concatenate(heat))
 
 
@@ -50,6 +56,11 @@ def share_inside(maps, masks):
     """Share of each map's mass that lies in its mask: (n, H, W) and (n, H, W) bool -> (n,), nan for an empty map."""
     inside, total = (maps * masks).sum((1, 2)), maps.sum((1, 2))
     return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
+
+
+def _begin_gradients(layer, inputs, output):
+    """A forward hook: what comes before the layer needs no gradient, which is most of the network's cost."""
+    return output.detach().requires_grad_().clone()  # the clone: an in-place ReLU may follow
 
 
 def _as_grid(model, layout, tensor):

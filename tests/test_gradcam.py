@@ -107,11 +107,14 @@ def test_nothing_to_show_is_zeros_not_nan(images):
 
 def test_the_model_is_left_as_it_was(images):
     model = network("mobilenetv3_large").train().requires_grad_(False)
+    model.classifier.requires_grad_()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     with torch.no_grad():
         found = gradcam.maps(model, "mobilenetv3_large", images, CLASSES)
     assert found.shape == images.shape
     assert model.training
+    learning = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert learning == {"classifier.weight", "classifier.bias"} and model.classifier.weight.grad is None
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
 
