@@ -1,7 +1,6 @@
 """Files are whole or absent, and a lock is one process's, or said to be none."""
 
 import errno
-import fcntl
 import hashlib
 import os
 import signal
@@ -135,6 +134,7 @@ def test_a_disk_that_loses_what_was_written_is_one(tmp_path, monkeypatch):
 
 @pytest.mark.fault(27)
 def test_a_lock_is_held_once_and_free_again(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
     first = files.lock(tmp_path / ".lock")
     assert files.lock(tmp_path / ".lock") is None
     first.release()
@@ -147,6 +147,7 @@ def test_a_lock_is_held_once_and_free_again(tmp_path):
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_is_said_and_not_taken_for_another_process(tmp_path, monkeypatch, number):
+    fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", failing(number))
     for _ in range(2):  # a lock by mere existence would refuse the second
         with pytest.warns(UserWarning, match=r"\.lock: the file system has no locks.*no other process works"):

@@ -2,11 +2,9 @@
 
 import copy
 import errno
-import fcntl
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import tempfile
@@ -169,6 +167,7 @@ def test_a_parent_trained_again_since_is_said(settings, tmp_path, train, finishe
 
 @pytest.mark.fault(26)
 def test_a_full_disk_costs_an_epoch_and_nothing_that_was_saved(settings, tmp_path, train, every_epoch):
+    resource = pytest.importorskip("resource")
     settings = settings | {"folds": [0]}
     whole = runs.record(train(settings, tmp_path / "whole"))
     limits, first = resource.getrlimit(resource.RLIMIT_FSIZE), trainer.Run(settings, tmp_path / "full")
@@ -528,6 +527,7 @@ def test_a_parents_images_are_those_of_now_and_none_of_the_targets(settings, tmp
 
 
 def test_a_finished_run_is_free_for_others(settings, tmp_path, train):
+    fcntl = pytest.importorskip("fcntl")
     path = train(settings | {"folds": [0]}, tmp_path)
     with open(path / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -535,6 +535,7 @@ def test_a_finished_run_is_free_for_others(settings, tmp_path, train):
 
 @pytest.mark.fault(27)
 def test_two_processes_do_not_share_a_folder(settings, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
     run = trainer.Run(settings, tmp_path / "one")
     trainer.Run(settings, tmp_path / "one")  # the same process may start again
     other = tmp_path / "two" / run.path.relative_to(tmp_path / "one")
