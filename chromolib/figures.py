@@ -708,7 +708,8 @@ def hidden(normal, hidden, thresholds):
     for threshold, rows in thresholds.groupby("threshold"):
         axis.axvline(threshold, color="0.3", linewidth=1)
         words = " and ".join(f"{specificity:.0f}" for specificity in rows["wanted_specificity"])
-        axis.annotate(f" {words} %", (threshold, axis.get_ylim()[1]), va="top", fontsize=9)
+        side = "left" if threshold == thresholds["threshold"].max() else "right"  # lines may lie near each other
+        axis.annotate(f" {words} % ", (threshold, axis.get_ylim()[1]), va="top", ha=side, fontsize=9)
     axis.set(xlabel="log odds of the gain, another lost, against a normal karyotype", ylabel="cells")
     axis.legend()
     return _finish(figure)
