@@ -1,5 +1,6 @@
 """What the README, the results and the speeds claim is what the committed results and the project's files say."""
 
+import itertools
 import re
 from collections import Counter
 
@@ -38,7 +39,7 @@ def between(value, low, high, form=".1f"):
 
 
 LITE0 = "efficientnet_lite0"
-STOP, _, INSTEAD, *_ = (what for _, _, what in second_step.COMPARISONS)
+STOP, _, INSTEAD, *_, NEGATIVES = (what for _, _, what in second_step.COMPARISONS)
 
 
 def test_the_first_answer_is_that_of_the_reference_results():
@@ -161,6 +162,9 @@ def test_training_speeds_are_those_of_the_reference_results():
 
 
 def test_the_speeds_on_a_gpu_are_those_of_the_reference_results():
+    grid = pd.read_csv(REFERENCE / "benchmarks" / "gpu" / "grid.csv")
+    for page in (README, SPEEDS):
+        assert f"{5 * len(grid)} small networks" in page and f"in {grid['finished_after_s'].max() / 60:.0f} min" in page
     table = pd.read_csv(REFERENCE / "benchmarks" / "gpu" / "speed.csv")
     table["network"] = table["key"].str.split(",").str[0]
     bare = table[table["key"].str.endswith("bare step")].set_index("network")["images_per_second"]
@@ -193,6 +197,11 @@ def test_the_second_step_beside_its_controls_is_that_of_the_reference_results():
     between_tasks = pd.concat(pd.read_csv(folder / "second_step_between_tasks.csv") for folder in (EVENING, CROP))
     for row in between_tasks[between_tasks["against"] == "two_step"].itertuples():
         assert f"{row.difference:+.1f}" in RESULTS and f"{row.low:.1f} to {row.high:.1f})" in RESULTS, row
+    contrasts = pd.read_csv(EVENING / "second_step_between_tasks.csv").query("what in [@STOP, @INSTEAD]")
+    second, *instead = (f"{p:.3f}" for p in contrasts["p_holm"][1:])
+    assert f"{second})" in RESULTS and f"Holm p {' and '.join(instead)})" in RESULTS
+    for row in tables[0][tables[0]["what"] == NEGATIVES].itertuples():  # told the other way round
+        assert between(-row.pooled_gain, -row.pooled_high, -row.pooled_low, "+.1f") in RESULTS, row
     for row in pd.read_csv(EVENING / "zero_shot.csv").itertuples():
         assert f"{row.macro_f1:.1f}" in RESULTS, row
 
@@ -223,6 +232,18 @@ def test_how_much_a_seed_moves_is_what_the_runs_of_several_seeds_say():
         f"{overall:.1f} points over all {len(recipes)} recipes, {recipes.min():.1f} to {recipes.max():.1f} by recipe"
     )
     assert words in RESULTS
+    scores = pd.concat(rows).groupby(["recipe", "fold"])["macro_f1"].apply(list)
+    apart = pd.DataFrame(
+        [
+            (recipe, 100 * abs(one - other) > compare.TOLERANCE)
+            for (recipe, _), found in scores.items()
+            for one, other in itertools.combinations(found, 2)
+        ],
+        columns=["recipe", "far"],
+    )
+    worst = apart[apart["recipe"] == recipes.idxmax()]["far"]
+    assert f"Of all {len(apart)} pairs {apart['far'].sum()} are farther apart" in RESULTS
+    assert f"of that recipe {worst.sum()} of {len(worst)}" in RESULTS
 
 
 def test_the_protocols_are_those_of_the_reference_results():
