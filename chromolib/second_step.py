@@ -111,8 +111,8 @@ def curve(by_cells, baseline="imagenet", draws=10_000, seed=0):
     """What two_step gains with few cells: the rows of `tables.gains`, with `cells`, the number learned from.
 
     by_cells: {number of cells: `runs.Results`}, all validated on the same folds; a number that lacks either approach
-    has no row. Each row also has the pooled Macro-F1 of both, in per cent, as `after` and `before`, the mean over its
-    seeds: of `found` and its `others`, where each has drawn cells of its own.
+    has no row. No p here is corrected for their number. Each row also has the pooled Macro-F1 of both, in per cent, as
+    `after` and `before`, the mean over its seeds: of `found` and its `others`, where each has drawn cells of its own.
     """
     parts = []
     for cells, found in sorted(by_cells.items()):
@@ -123,7 +123,8 @@ def curve(by_cells, baseline="imagenet", draws=10_000, seed=0):
             levels = [[_score(predictions[run]) for run in pair] for predictions in found.seeds(pair)]
             part.loc[row.Index, ["after", "before"]] = np.mean(levels, axis=0)
         parts.append(part)
-    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    return table.drop(columns="pooled_p_holm")  # each would be a family of its own
 
 
 def _score(predictions):
