@@ -52,6 +52,7 @@ def read_with_remarks(data, name):
             _check(picture, name)
             remarks = _remarks(picture) + (_settle_tags(picture, name) if picture.format == "TIFF" else ())
             picture.load()  # Pillow turns a TIFF here, and nothing else
+            _check_end(picture, data)
             ImageOps.exif_transpose(picture, in_place=True)
             grey = _grey(picture, name)
     except StudyError:
@@ -159,6 +160,15 @@ def _check(picture, name):
         raise StudyError(f"{name}: more than 8 bits a pixel. Scale it to 8 bits (0-255) yourself, stating how.")
     if picture.mode not in ("L", "RGB", "CMYK", "P", "LA", "RGBA"):
         raise StudyError(f"{name}: unknown pixel type {picture.mode}. Save it as an 8-bit grey image.")
+
+
+def _check_end(picture, data):
+    """Refuse a loaded PNG whose pixels end early: there Pillow leaves its memory as it was, black or, here, white."""
+    if picture.format == "PNG":
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as again:
+            again.im = Image.new(again.mode, again.size, (255,) * len(again.getbands())).im
+            if again.tobytes() != picture.tobytes():
+                raise OSError("fewer pixels than its header says")
 
 
 def _remarks(picture):

@@ -100,6 +100,19 @@ def test_the_checksums_of_a_png_count(grey):
     assert "checksum" in refusal(bytes(data))
 
 
+@pytest.mark.fault(16)
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "RGB", "RGBA"])
+def test_a_png_whose_pixels_end_a_row_early_is_refused(grey, mode):
+    """Its checksums are right, and Pillow alone leaves the missing row black without a word."""
+    picture = Image.frombytes("P", (17, 23), grey.tobytes()) if mode == "P" else Image.fromarray(grey).convert(mode)
+    if mode == "P":
+        picture.putpalette([value for value in range(256) for _ in range(3)])
+    data = bytearray(encoded(picture))
+    data[20:24] = struct.pack(">I", 24)  # the height in its header, whose checksum follows
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    assert "damaged or cut short (fewer pixels than its header says)" in refusal(bytes(data))
+
+
 @pytest.mark.fault(19)
 def test_more_than_eight_bits_is_refused():
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
