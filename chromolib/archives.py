@@ -23,7 +23,8 @@ SUFFIXES = (".zip", *_TARS)
 PACKED = re.compile(  # the end of a name of anything that wants unpacking, of which only SUFFIXES are read here
     r"\.(zip|zipx|z\d\d|rar|r\d\d|7z|t?zst|t?lz4?|lzma|arj|cab|iso|dmg|tar|t?gz|t?xz|t?bz2?)(\.\d{3})?$", re.IGNORECASE
 )
-_LEFT_BEHIND = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN")  # hidden; macOS, a NAS of Synology (thumbnails), Windows
+# Hidden folders; what macOS, a NAS of Synology (thumbnails) and Windows make. A hidden image may be somebody's.
+_LEFT_BEHIND = re.compile(r"(^|/)(\.[^/]*/|\._|\.DS_Store$|__MACOSX/|@eaDir/|\$RECYCLE\.BIN/)")
 MAX_MEMBERS = 500_000  # [ours] the largest known set has 28,136 files
 MAX_MEMBER_BYTES = 256 * 2**20
 MAX_TOTAL_BYTES = 16 * 2**30
@@ -66,7 +67,7 @@ def names(path):
     found = []
     for _ in members(path, found.append):  # which wants none of them
         pass
-    return [name for name in found if not any(part.startswith(_LEFT_BEHIND) for part in name.split("/"))]
+    return [name for name in found if not _LEFT_BEHIND.search(name)]
 
 
 def files_below(folder):

@@ -332,4 +332,7 @@ def test_files_are_sorted_and_follow_the_users_own_links(tmp_path):
 
 def test_what_file_managers_leave_behind_is_no_file_of_the_set(tmp_path):
     left = [".DS_Store", "set/._1.bmp", "__MACOSX/set/._1.bmp", "set/@eaDir/1.bmp/THUMB.jpg", "$RECYCLE.BIN/S-1/1.bmp"]
+    left += [".thumbnails/1.bmp", "set/.trash/1.bmp"]
     assert archives.names(folder(tmp_path / "a", FILES | dict.fromkeys(left, b"x"))) == sorted(FILES)
+    dotted = {"set/.1.bmp": b"x"}  # which Windows shows as any other
+    assert archives.names(folder(tmp_path / "b", FILES | dotted)) == sorted(FILES | dotted)
