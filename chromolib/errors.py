@@ -26,6 +26,8 @@ def ends_command(word=""):
 
     So does what the system refuses, such as to write where the disk is full: it names its file, and needs no traceback.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # in the code page of Windows a log has not every letter of a name
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except KeyboardInterrupt:

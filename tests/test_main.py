@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import os
 import re
 import signal
@@ -99,6 +100,15 @@ def test_what_the_system_refuses_is_said_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setenv("CHROMOLIB_DATA", str(tmp_path / "file"))
     with pytest.raises(SystemExit, match=r"File exists: .*file"):
         study.main(["get", "cir"])
+
+
+def test_a_log_that_lacks_a_letter_ends_no_word(monkeypatch):
+    """On Windows what goes to a file is in an old code page, and a cell may have any name."""
+    log = io.TextIOWrapper(io.BytesIO(), "cp1252")
+    monkeypatch.setattr(sys, "stdout", log)
+    monkeypatch.setattr(importlib.import_module("chromolib.check"), "main", lambda _: print("Łódź"))
+    study.main(["check"])
+    assert log.buffer.getvalue().split() == [b"\\u0141\xf3d\\u017a"]
 
 
 def test_ctrl_c_ends_a_word_in_a_line(monkeypatch, capsys):
