@@ -89,12 +89,7 @@ def index(path, layout):
     absent = [name for number, name in enumerate(CLASSES) if number not in labels]
     if absent:
         remarks.append(f"no image of class {', '.join(absent)}")
-    left = set(members) - {member for member, *_ in rows} - {layout}
-    if left:
-        unnamed = left & set(pictures)
-        example = min(unnamed or left)
-        remarks.append(f"files left out: {len(left):,} (such as {example}), of which images: {len(unnamed):,}")
-    return rows, remarks
+    return rows, remarks + _left_out(members, {row[0] for row in rows} | {layout})
 
 
 def place(path):
@@ -122,9 +117,9 @@ def unlabelled(path, layout=None):
     pictures = _pictures(path, members)
     if layout:
         rows, remarks = _settled(_of_sheet(path, layout, members, labelled=False))
+        remarks += _left_out(members, {row[0] for row in rows} | {layout})
         return [(member, cell) for member, _, _, cell, _ in rows], remarks
-    others = len(members) - len(pictures)
-    remarks = [f"files that are no images by their names, left out: {others:,}"] if others else []
+    remarks = _left_out(members, set(pictures))
     above = [PurePosixPath(name).parts[:-1] for name in pictures]
     counts = Counter(filter(None, above))  # a picture beside the folders does not make cells of them
     of_classes = all(label(folders[-1]) is not None for folders in counts)
@@ -135,6 +130,14 @@ def unlabelled(path, layout=None):
         words = f"folders named as classes ({listed}) tell no cells; where they are cells, rename them, such as cell_1"
         return [(name, None) for name in pictures], [*remarks, words]
     return [(name, "/".join(folders) or stem(path)) for name, folders in zip(pictures, above, strict=True)], remarks
+
+
+def _left_out(members, used):
+    """Words, in a list, on files that are not used."""
+    if not (left := set(members) - used):
+        return []
+    unnamed = set(filter(_IMAGE.search, left))
+    return [f"files left out: {len(left):,} (such as {min(unnamed or left)}), of which images: {len(unnamed):,}"]
 
 
 def copied(path, rows, copies):
@@ -186,7 +189,7 @@ def new(folder, stain="unknown"):
     path = Path(folder).expanduser().resolve()
     if not os.path.exists(path):
         raise StudyError(f"{path}: not there, or out of reach. Name the folder or archive that holds the images.")
-    name = re.sub(r"\W+", "_", archives.PACKED.sub("", path.name).lower()).strip("_")
+    name = re.sub(r"\W+", "_", archives.PACKED.sub("", path.name).lower()).strip("_") or "cells"
     file = parameters.PARAMETERS / "dataset" / f"{name}.yaml"
     if file.exists():
         raise StudyError(f"{file}: is there already. Edit it, or delete it to begin anew.")
@@ -210,7 +213,7 @@ def _layout(path):
     """
     found, unread, members = [], [], _members(path)
     for sheet in filter(SHEET.search, members):
-        first = next(iter(_text(path, sheet).splitlines()), "")
+        first = next((line for line in _text(path, sheet).splitlines() if not line.lower().startswith("sep=")), "")
         if {"file", "label"} <= set(re.findall(r"\w+", first.lower())):
             found.append(sheet)
         elif re.search(r"[;,\t]", first):  # others are notes
@@ -266,6 +269,10 @@ def _of_folders(path, pictures):
         if rows[-1][2] is None:
             faults.append(f"{name}: {folders[-2]!r} is no class")
     refuse_all(path, faults, len(rows), f"images. Rename the folders, or move the images out. {_EXPECTED}")
+    pairs = {(cell, number) for _, _, number, cell, _ in rows}
+    if len({cell for cell, _ in pairs}) > 1 and len(pairs) == len({number for _, number in pairs}):
+        words = "share no class: they are groups (as A to G) and no cells. Move the class folders out of them"
+        raise StudyError(f"{path}: folders such as {rows[0][3]} {words}")
     return rows
 
 
@@ -313,7 +320,7 @@ def _table(where, text):
     if "\0" in text or text.startswith("PK\3"):
         raise StudyError(f"{where}: no text. Save the sheet as CSV, in UTF-8.")
     separator = max(";,\t", key=text.splitlines()[0].count) if text else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         lines = [(reader.line_num, [value.strip() for value in values]) for values in reader]
     except csv.Error as error:

@@ -138,6 +138,14 @@ BAD_FOLDERS = {
     "no class names": ({f"good/{n}.png": b"x" for n in range(9)}, "'good' is no class"),
     "labels from 0": ({f"{n}/a.png": b"x" for n in range(24)}, "'0' is no class"),
     "one class": ({"7/a.png": b"x", "7/b.png": b"x"}, "all 2 images are of class 7"),
+    "groups": (
+        {"A/1/a.png": b"x", "A/2/a.png": b"x", "B/4/a.png": b"x"},
+        "folders such as A share no class: they are groups (as A to G) and no cells",
+    ),
+    "groups in a cell": (
+        {f"P{n}/c/{group}/a.png": b"x" for n in (1, 2) for group in ("A/1", "A/2", "B/4", "G/Y")},
+        "share no class",
+    ),
     "two depths": ({"5/karyogram.png": b"x", "5/1/a.png": b"x", "5/2/b.png": b"x"}, "such as 5/karyogram.png"),
 }
 
@@ -251,6 +259,10 @@ BAD_SHEETS = {
     "an empty file": ("", ["is empty", "file, label, cell, patient"]),
     "only names": ("file,label\n", ["names no image"]),
     "a row too long": ("file,label\na.png,1\nb.png,2,3,4\n", ["row 3: 4 values, where 2 columns have names"]),
+    "a quote that nobody closed": (
+        'file,label,cell\na.png,1,"c\nb.png,2,c\n',
+        ["line 3 cannot be read as CSV", "Save it anew"],
+    ),
     "no file": ("file,label\n,1\nb.png,2\n", ["row 2: file '' is not there"]),
     "a path that leads out": (
         "file,label\n../../etc/a.txt,1\nb.png,2\n",
@@ -409,6 +421,16 @@ def test_copies_are_said_and_one_under_two_classes_is_refused(tmp_path, own_para
 def test_new_begins_with_what_is_wrong_with_the_sheet(tmp_path, own_parameters, file, content, words):
     with pytest.raises(SystemExit, match=words):
         datasets.main(["new", str(write(tmp_path / "set", FILES | {file: content}))])
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+def test_new_finds_a_sheet_in_every_spelling(tmp_path, own_parameters, kind):
+    assert own._layout(write(tmp_path / "set", FILES | {"labels.csv": SPELLINGS[kind]})) == ("labels.csv", "")
+
+
+def test_new_has_a_name_for_a_folder_of_signs_alone(tmp_path, own_parameters):
+    assert own.new(write(tmp_path / "#%", {"1/a.png": picture(1), "2/b.png": picture(2)}))[0] == "cells"
+    assert [file.name for file in own_parameters.iterdir()] == ["cells.yaml"]
 
 
 def test_new_does_not_choose_between_two_sheets(tmp_path, own_parameters):
