@@ -167,6 +167,42 @@ def test_no_picture_is_written_over_another_and_none_stays_of_an_earlier_call(ru
     }
 
 
+@pytest.mark.fault(27)
+def test_what_a_killed_call_left_is_cleared_and_nothing_of_others(run, folder, tmp_path):
+    out = tmp_path / "out"
+    for left in (".part.killed/cell01.png", ".part.file", "deeper/.part.killed/file"):
+        (out / left).parent.mkdir(parents=True, exist_ok=True)
+        (out / left).touch()
+    predict.write(predict.Predictor(run, [0]), folder, out)
+    assert not (out / ".part.killed").exists() and (out / "cell01.png").exists()
+    assert (out / ".part.file").exists() and (out / "deeper/.part.killed/file").exists()
+
+
+@pytest.mark.fault(27)
+def test_a_call_that_another_cleared_up_ends_and_keeps_what_is_there(run, folder, tmp_path, monkeypatch):
+    """Two calls to one place at once: the later one finds the half-written folder of the other."""
+    predictor, out = predict.Predictor(run, [0]), tmp_path / "out"
+    predict.write(predictor, folder, out)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    draw = predict._draw
+
+    def cleared(*arguments):
+        shutil.rmtree(arguments[-1].parent)
+        draw(*arguments)
+
+    monkeypatch.setattr(predict, "_draw", cleared)
+    with pytest.raises(OSError, match=r"source\.txt"):
+        predict.write(predictor, folder, out)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_a_cell_may_have_a_name_as_long_as_a_folder_may_have(run, folder, tmp_path):
+    for cell in ("cell01", "cell02"):
+        (folder / cell).rename(folder / ("ü" * 120 + cell))
+    predict.write(predict.Predictor(run, [0]), folder, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").glob("*.svg")} == {"ü" * 70 + end for end in (".svg", "_2.svg")}
+
+
 @pytest.mark.fault(26)
 def test_a_full_disk_keeps_the_results_of_an_earlier_call(run, folder, tmp_path, monkeypatch):
     predictor, out = predict.Predictor(run, [0]), tmp_path / "out"
@@ -311,6 +347,15 @@ def test_a_metaphase_in_the_place_of_a_lost_chromosome_is_named_and_the_call_nev
     assert remarks == [f"{cells[0]}: {words}"] and np.flatnonzero(table["unsure"]).tolist() == [40]
 
 
+def test_debris_in_the_place_of_a_lost_chromosome_is_named_and_the_call_never_sure(run, drawn, monkeypatch):
+    pictures, labels, cells = (list(part[:46]) for part in drawn[:3])
+    pictures[40] = np.pad(np.full((4, 3), 200, np.uint8), 20)
+    table, calls, remarks = answered(monkeypatch, run, pictures, labels, cells)
+    assert calls["karyotype"].isin(karyotype.NORMAL).all() and not calls["sure"].any()
+    words = "1 of 46 images are far smaller than the others: remove what is no single chromosome, such as debris"
+    assert remarks == [f"{cells[0]}: {words}"] and np.flatnonzero(table["unsure"]).tolist() == [40]
+
+
 @pytest.mark.parametrize(("probability", "sure"), [(0.6, True), (0.4, False)])
 def test_a_cell_of_which_most_images_are_unsure_is_not_sure(run, drawn, monkeypatch, probability, sure):
     """Weak answers on all autosomes make great odds together, whatever made them weak, such as a grey ground."""
@@ -347,6 +392,14 @@ def test_a_sheet_as_people_send_it(folder):
     (folder / "sheet.csv").write_bytes(("\ufeff" + "\r\n".join(["File;Cell;label;patient", *rows])).encode())
     names, pictures, cells, _ = predict.read_folder(folder / "sheet.csv")
     assert names == files and len(pictures) == 92 and set(cells) == {"cell01", "cell02"}
+
+
+def test_images_that_a_sheet_does_not_name_are_said(folder):
+    """A row too few would be a lost chromosome."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    (folder / "sheet.csv").write_text("file,cell\n" + "".join(f"{file},1\n" for file in files[1:46]))
+    _, pictures, _, remarks = predict.read_folder(folder / "sheet.csv")
+    assert len(pictures) == 45 and f"files left out: 47 (such as {files[0]}), of which images: 47" in remarks
 
 
 def test_a_sheet_without_cells_gives_classes_only(run, folder, tmp_path, capsys):
@@ -493,7 +546,7 @@ def test_other_files_are_named_and_left_out(folder):
     (folder / "notes.txt").write_text("seen on Monday")
     (folder / ".DS_Store").write_bytes(b"x")
     names, _, _, remarks = predict.read_folder(folder)
-    assert len(names) == 92 and remarks == ["files that are no images by their names, left out: 1"]
+    assert len(names) == 92 and remarks == ["files left out: 1 (such as notes.txt), of which images: 0"]
 
 
 def test_lengths_that_differ_and_no_images_are_refused(run, drawn):
