@@ -28,7 +28,7 @@ plan: setup
 
 # Your own images: writes parameters/dataset/<name>.yaml for a folder, and prints what it found.
 new-data: setup
-	$(STUDY) new-data '$(FOLDER)' $(if $(STAIN),--stain '$(STAIN)')
+	$(STUDY) new-data "$$FOLDER" $(if $(STAIN),--stain '$(STAIN)')
 
 reference: setup
 	$(STUDY) publish $(PROFILE)
@@ -43,11 +43,11 @@ compare: setup
 # Classes, karyograms and karyotypes of your own images: RUN=mini/q_band/efficientnet_lite0/imagenet FOLDER=/data/cells
 # For research, no diagnosis. Further options as OPTIONS="--grad-cam --size".
 predict: setup
-	$(STUDY) predict '$(RUN)' '$(FOLDER)' $(OPTIONS)
+	$(STUDY) predict '$(RUN)' "$$FOLDER" $(OPTIONS)
 
 # Cells to try it on, with RUN=demonstration, a network that knows drawings alone: a cell a sub-folder of FOLDER.
 draw: setup
-	$(STUDY) draw '$(FOLDER)' $(OPTIONS)
+	$(STUDY) draw "$$FOLDER" $(OPTIONS)
 
 benchmark: setup
 	env -u OMP_NUM_THREADS .venv/bin/python benchmarks

@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,15 @@ def test_the_makefile_says_no_command_twice():
     called = {*several.split(), *re.findall(r"^\t\$\(STUDY\) ([a-z-]+)", text, re.MULTILINE)}
     assert called <= WORDS and WORDS - called <= {"get", "notebooks", "tensorboard"}
     assert not re.search(r"snakemake|pytest|ruff|jupyter", text)
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make here")
+@pytest.mark.parametrize("target", ["new-data", "predict", "draw"])
+def test_the_makefile_hands_on_a_folder_of_any_name(target):
+    given = ["STUDY=printf '%s\\n'", "FOLDER=O'Brien's 100% #1"]
+    words = ["make", "--silent", "--old-file", ".venv/installed", target, *given]
+    done = subprocess.run(words, cwd=paths.ROOT, capture_output=True, text=True, check=True)
+    assert "O'Brien's 100% #1" in done.stdout.splitlines()
 
 
 def test_tensorboard_is_named_where_it_is_missing_and_gets_the_curves_of_each_fold(monkeypatch, tmp_path, capsys):
