@@ -682,7 +682,7 @@ def reliability(tables):
         axis.plot(sure, right, "-", color=PALETTE[number], linewidth=1)
         axis.scatter(sure, right, 200 * table["images"] / table["images"].sum(), color=PALETTE[number], label=name)
     axis.set(xlabel="probability of the class taken (%)", ylabel="images right (%)", xlim=(0, 102), ylim=(0, 102))
-    axis.legend(loc="upper left")
+    axis.legend(loc="lower right")
     return _finish(figure)
 
 

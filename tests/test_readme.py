@@ -22,6 +22,7 @@ from chromolib import (
     runs,
     second_step,
     similarity,
+    statistics,
     training,
 )
 
@@ -101,7 +102,7 @@ def test_size_and_second_step_are_those_of_the_reference_results():
 
 
 def test_chromosomes_shown_otherwise_are_those_of_the_reference_results():
-    longer = ("accuracy", "accuracy_crop", "accuracy_long")
+    longer = ("accuracy", "accuracy_crop", "accuracy_crop_both", "accuracy_long")
     for profile in (*(f"evening_patient_{way}" for way in ("both", "canvas", "crop")), *longer):
         for row in pd.read_csv(REFERENCE / profile / "tables" / "karyotype_summary.csv").to_dict("records"):
             cells = [
@@ -118,6 +119,13 @@ def test_chromosomes_shown_otherwise_are_those_of_the_reference_results():
         change = between(row.change, row.change_low, row.change_high, "+.1f")
         assert f"{row.before:.1f} %: {change}" in RESULTS, row
         assert pd.isna(row.gain) or between(row.gain, row.low, row.high, "+.1f") in RESULTS, row
+
+
+def test_size_as_a_channel_beside_the_crop_is_that_of_the_predictions():
+    runs_of = (REFERENCE / name / "q_band" / LITE0 / "imagenet" for name in ("accuracy_crop", "accuracy_crop_both"))
+    crop, both = map(runs.predictions, runs_of)
+    change = statistics.paired_bootstrap(both, crop, "macro_f1", "cell")
+    assert f"{between(*(100 * value for value in change[:3]), '+.1f')} after 3,000" in RESULTS
 
 
 def test_small_chromosomes_lose_most_at_one_scale_for_the_cell():
@@ -277,7 +285,7 @@ def test_the_coverages_are_those_of_the_simulations():
 def test_what_was_run_is_what_the_runs_recorded():
     """Trainings by profile and commit; of one profile some may be from another commit, on another machine."""
     rows = re.findall(r"\| `(\w+)`[^|]* \| (\d+) \| [\d,]+ \| [^|]+ \| (\w{7}) \|", RESULTS)
-    assert len(rows) == 47
+    assert len(rows) == 48
     counted = Counter()
     for profile in {profile for profile, *_ in rows}:
         for record in [runs.record(file.parent) for file in REFERENCE.glob(f"{profile}/*/*/*/run.json")]:
