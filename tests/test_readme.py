@@ -128,6 +128,15 @@ def test_size_as_a_channel_beside_the_crop_is_that_of_the_predictions():
     assert f"{between(*(100 * value for value in change[:3]), '+.1f')} after 3,000" in RESULTS
 
 
+def test_a_network_from_scratch_is_that_of_the_reference_results():
+    path = REFERENCE / "from_scratch" / "g_band" / "resnet34" / "scratch"
+    score = statistics.score_interval(runs.predictions(path), "macro_f1", "patient")
+    estimate, low, high = (100 * value for value in score[:3])
+    assert f"{estimate:.1f} % Macro-F1\n({low:.1f} to {high:.1f}, whole patients drawn" in RESULTS
+    fold = pd.read_csv(path / "folds.csv").iloc[0]
+    assert f"the {fold['best_epoch']:.0f}th" in RESULTS and f"the last {100 * fold['last_macro_f1']:.1f} %" in RESULTS
+
+
 def test_small_chromosomes_lose_most_at_one_scale_for_the_cell():
     for profile, scores in {"evening_patient": (83, 86), "evening_patient_canvas": (85, 43)}.items():
         rows = runs.predictions(REFERENCE / profile / "g_band" / "efficientnet_lite0" / "imagenet")
@@ -285,7 +294,7 @@ def test_the_coverages_are_those_of_the_simulations():
 def test_what_was_run_is_what_the_runs_recorded():
     """Trainings by profile and commit; of one profile some may be from another commit, on another machine."""
     rows = re.findall(r"\| `(\w+)`[^|]* \| (\d+) \| [\d,]+ \| [^|]+ \| (\w{7}) \|", RESULTS)
-    assert len(rows) == 48
+    assert len(rows) == 49
     counted = Counter()
     for profile in {profile for profile, *_ in rows}:
         for record in [runs.record(file.parent) for file in REFERENCE.glob(f"{profile}/*/*/*/run.json")]:
