@@ -132,7 +132,7 @@ def test_a_network_from_scratch_is_that_of_the_reference_results():
     path = REFERENCE / "from_scratch" / "g_band" / "resnet34" / "scratch"
     score = statistics.score_interval(runs.predictions(path), "macro_f1", "patient")
     estimate, low, high = (100 * value for value in score[:3])
-    assert f"{estimate:.1f} % Macro-F1\n({low:.1f} to {high:.1f}, whole patients drawn" in RESULTS
+    assert f"{estimate:.1f} % Macro-F1 ({low:.1f} to {high:.1f}, whole patients drawn" in RESULTS
     fold = pd.read_csv(path / "folds.csv").iloc[0]
     assert f"the {fold['best_epoch']:.0f}th" in RESULTS and f"the last {100 * fold['last_macro_f1']:.1f} %" in RESULTS
 
