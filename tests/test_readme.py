@@ -55,6 +55,13 @@ def test_the_first_answer_is_that_of_the_reference_results():
     few = pd.read_csv(EVENING / "learning_curve.csv").query("baseline == 'imagenet_1050' and cells in (3, 6, 52)")
     for row in few.itertuples():
         assert between(row.pooled_gain, row.pooled_low, row.pooled_high, "+.1f") in README, row
+    cells = pd.read_csv(EVENING / "karyotype_summary.csv").query("architecture == @LITE0 and way == 'network'")
+    whole = cells.pivot(index="approach", columns="task", values="whole").round().astype(int)
+    (q, g), (q_stop, g_stop), (q_long, g_long) = (
+        whole.loc[name, ["q_band", "g_band"]] for name in ("imagenet", "two_step", "imagenet_double")
+    )
+    told = f"{q} % of Q-band and {g} % of G-band, with the stop {q_stop} and {g_stop} %, with as much longer training"
+    assert f"{told} {q_long} and {g_long} %" in README
     best = pd.read_csv(REFERENCE / "accuracy_crop" / "tables" / "karyotype_summary.csv").set_index("way")
     for way, name in (("network", "images_plain"), ("network and size", "images_decoded")):
         value, low, high = best.loc[way, [name, f"{name}_low", f"{name}_high"]]
